@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from pytorch_metric_learning.losses import BaseMetricLossFunction
 from torch import Tensor
 
 from exprembed.data.tables import TRIPLET_TYPES
 from exprembed.errors import BadInputError, WrongUseError, unknown_name
 from exprembed.losses import LOSSES
+from exprembed.losses._base import ExpressionLoss, full_precision, whole
 
 
 @LOSSES.register("no_anchor_triplet")
-class NoAnchorTripletLoss(BaseMetricLossFunction):  # type: ignore[misc]  # the library is untyped
+class NoAnchorTripletLoss(ExpressionLoss):
     r"""Triplet loss without an anchor: both faces of the similar pair keep away from the odd one.
 
     l(a, b, odd) = max(0, d(a,b) - d(a,odd) + m) + max(0, d(a,b) - d(b,odd) + m),  d(x, y) = ||x - y||_2  (not squared)
@@ -31,6 +31,7 @@ class NoAnchorTripletLoss(BaseMetricLossFunction):  # type: ignore[misc]  # the 
         margin: m where no other is given, at least 0.
         type_margins: margins by triplet type, {"one_class": 0.1, ...}; used by `margins_of`.
         reducer: any of pytorch-metric-learning's (its default: mean over the triplets).
+        distance: another of pytorch-metric-learning's; a similarity changes the sign of the differences.
         kwargs: pytorch-metric-learning's other options (`embedding_regularizer`, ...).
 
     Call: `loss(x, indices_tuple=(a, b, odd), margins=None)`; x (B, D); a, b, odd (T,) rows of x; margins None, a number
@@ -45,6 +46,8 @@ class NoAnchorTripletLoss(BaseMetricLossFunction):  # type: ignore[misc]  # the 
         >>> NoAnchorTripletLoss(margin=0.2)(x, indices_tuple=([0], [1], [2])).round(decimals=4)
         tensor(0.2000)
     """
+
+    ANY_DISTANCE = True
 
     def __init__(self, margin: float = 0.2, type_margins: dict[str, float] | None = None, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**kwargs)
@@ -72,7 +75,6 @@ class NoAnchorTripletLoss(BaseMetricLossFunction):  # type: ignore[misc]  # the 
         margins: Any = None,  # noqa: ANN401 - None, a number or (T,)
     ) -> Tensor:
         """Return the reduced loss of the triplets in `indices_tuple`; `labels` and `ref_*` play no part."""
-        self.reset_stats()
         if indices_tuple is None or len(indices_tuple) != 3:
             raise WrongUseError(
                 "NoAnchorTripletLoss needs indices_tuple=(a, b, odd); labels do not say which pair is similar"
@@ -93,11 +95,19 @@ class NoAnchorTripletLoss(BaseMetricLossFunction):  # type: ignore[misc]  # the 
         )
         if margin.ndim and margin.shape != a.shape:
             raise BadInputError(f"margins must be a number or ({len(a)},); got {tuple(margin.shape)}")
-        x_a, x_b, x_odd = embeddings[a], embeddings[b], embeddings[odd]
-        pair = torch.linalg.vector_norm(x_a - x_b, dim=1)
-        hinge_a = (pair - torch.linalg.vector_norm(x_a - x_odd, dim=1) + margin).relu()
-        hinge_b = (pair - torch.linalg.vector_norm(x_b - x_odd, dim=1) + margin).relu()
-        losses = {"loss": {"losses": hinge_a + hinge_b, "indices": (a, b, odd), "reduction_type": "triplet"}}
-        self.add_embedding_regularization_to_loss_dict(losses, embeddings)
-        reduced: Tensor = self.reducer(losses, embeddings, None) if len(a) else embeddings.sum() * 0
-        return reduced
+        (x,) = full_precision(embeddings)
+        pair, to_a, to_b = self._distances(x, a, b, odd)
+        hinges = [(self.distance.margin(pair, far) + margin).relu() for far in (to_a, to_b)]
+        if not len(a):
+            return self.reduced({"loss": whole(0)}, x)
+        return self.reduced({"loss": {"losses": sum(hinges), "indices": (a, b, odd), "reduction_type": "triplet"}}, x)
+
+    def _distances(self, x: Tensor, a: Tensor, b: Tensor, odd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return d(a, b), d(a, odd), d(b, odd): from all pairs of faces where the triplets name more than there are."""
+        if len(x) ** 2 <= 3 * len(a):
+            every = self.distance(x)
+            return every[a, b], every[a, odd], every[b, odd]
+        x = self.distance.maybe_normalize(x)
+        pairs = ((x[a], x[b]), (x[a], x[odd]), (x[b], x[odd]))
+        first, second, third = (self.distance.pairwise_distance(*pair) ** self.distance.power for pair in pairs)
+        return first, second, third
