@@ -8,6 +8,7 @@ are never trained on.
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 import typer
+from torch import nn
 
 from evaluation.baselines import hog_pca, pixels_pca
 from exprembed.data import read_ferplus, read_jaffe, read_rafdb
@@ -24,7 +26,7 @@ from exprembed.data.faces import crop_faces
 from exprembed.data.readers.jaffe import jaffe_rating_triplets
 from exprembed.data.tables import TRIPLET_TYPES, FaceTable, TripletTable
 from exprembed.data.triplets import triplets_from_votes
-from exprembed.files import Skipped
+from exprembed.files import Skipped, atomic_path
 from exprembed.metrics import (
     cross_validated_knn_auc,
     identity_leak,
@@ -123,24 +125,42 @@ def _grey(faces: FaceTable) -> np.ndarray:
     )
 
 
-def embed_with(model: Embedder) -> Maker:
-    """Return what embeds every set with a model."""
+def embed_with(model: Embedder, cache: Path | None = None) -> Maker:
+    """Return what embeds every set with a model; with `cache`, each set once for each model and its pictures."""
+
+    def embedded(images: np.ndarray) -> np.ndarray:
+        blocks = (images[i : i + 512] for i in range(0, len(images), 512))
+        return np.concatenate([embed_pixels(model, model.preprocessing.pixels(list(block))) for block in blocks])
 
     def make(faces: RealFaces) -> Vectors:
         vectors = {}
         for name, images in faces.images.items():
-            pixels = [model.preprocessing.pixels(list(images[i : i + 512])) for i in range(0, len(images), 512)]
-            parts = [embed_pixels(model, block) for block in pixels]
-            vectors[name] = pd.DataFrame(np.concatenate(parts), index=getattr(faces, name).index)
+            key = hashlib.sha256(model.fingerprint.encode() + images.tobytes()).hexdigest()
+            stored = None if cache is None else cache / f"{key}.npy"
+            if stored is not None and stored.is_file():
+                values = np.load(stored, allow_pickle=False)
+            else:
+                values = embedded(images)
+                if stored is not None:
+                    with atomic_path(stored) as temporary, temporary.open("wb") as file:
+                        np.save(file, values)
+            vectors[name] = pd.DataFrame(values, index=getattr(faces, name).index)
         return vectors
 
     return make
 
 
-def softmax_layers(path: Path) -> dict[str, Maker]:
+def hidden_layer(path: Path) -> Embedder:
+    """Return a FECNet whose embedding is its hidden layer: what a softmax network's layer P is, after the same training."""
+    model = load_model(path)
+    model.embedding = nn.Identity()
+    return model
+
+
+def softmax_layers(path: Path, cache: Path | None = None) -> dict[str, Maker]:
     """Return what embeds every set by a softmax network's layers P and F; the pictures go through it once."""
     model = load_model(path)
-    inner = functools.cache(lambda key: embed_with(model)(known[key]))
+    inner = functools.cache(lambda key: embed_with(model, cache)(known[key]))
     known: dict[int, RealFaces] = {}
 
     def penultimate(faces: RealFaces) -> Vectors:
@@ -267,6 +287,7 @@ def main(
     fecnet: Annotated[list[Path] | None, typer.Option(help="FECNet weights, one a seed.")] = None,
     more: Annotated[list[str] | None, typer.Option(help="Further weights as NAME=FILE.")] = None,
     baselines: Annotated[bool, typer.Option(help="Score raw pixels and HOG too.")] = True,
+    cache: Annotated[Path | None, typer.Option(help="Folder that keeps embeddings between runs.")] = None,
     per_type: Annotated[int, typer.Option(help="FER+ triplets drawn of each type.")] = 20_000,
 ) -> None:
     """Score embeddings on FER+ validation, RAF-DB and JAFFE and write the report."""
@@ -277,17 +298,20 @@ def main(
     if baselines:
         embeddings["raw pixels + PCA-16"] = ("l2", [simple(pixels_pca)])
         embeddings["HOG + PCA-16"] = ("l2", [simple(hog_pca)])
-    layers = [softmax_layers(path) for path in softmax or []]
+    layers = [softmax_layers(path, cache) for path in softmax or []]
     for layer in "PF":
         embeddings[f"softmax network {layer}"] = ("cosine", [makers[layer] for makers in layers])
-    embeddings["label-triplet network"] = ("l2", [embed_with(load_model(path)) for path in labels or []])
+    embeddings["label-triplet network"] = ("l2", [embed_with(load_model(path), cache) for path in labels or []])
     if fecnet:
-        embeddings["FECNet-16d, without mirror image"] = ("l2", [embed_with(load_model(fecnet[0]).with_mirror(False))])
-        embeddings["FECNet-16d"] = ("l2", [embed_with(load_model(path).with_mirror()) for path in fecnet])
+        inner = [embed_with(hidden_layer(path), cache) for path in fecnet]
+        plain = [embed_with(load_model(path).with_mirror(False), cache) for path in fecnet]
+        embeddings["hidden layer of FECNet (256-d)"] = ("cosine", inner)
+        embeddings["FECNet-16d, without mirror image"] = ("l2", plain)
+        embeddings["FECNet-16d"] = ("l2", [embed_with(load_model(path).with_mirror(), cache) for path in fecnet])
     for entry in more or []:
         name, _, path = entry.partition("=")
         model = load_model(path)
-        embeddings[name] = (model.metric, [embed_with(model)])
+        embeddings[name] = (model.metric, [embed_with(model, cache)])
     report = run(faces, {name: value for name, value in embeddings.items() if value[1]}, range(len(fecnet or [])))
     report.write(out)
     report.print(Console())

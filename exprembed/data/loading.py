@@ -29,6 +29,7 @@ class Batch:
         votes: (B, C) vote distributions; zeros where there are none.
         triplets: (T, 3) rows a, b, odd of this batch; empty where the batch carries none.
         types: (T,) positions in TRIPLET_TYPES.
+        valence_arousal: (B, 2) in [-1, 1], NaN where unknown.
     """
 
     step: int
@@ -37,6 +38,7 @@ class Batch:
     votes: Tensor
     triplets: Tensor
     types: Tensor
+    valence_arousal: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on another device."""
@@ -79,6 +81,9 @@ class StepDataset(Dataset[Batch]):
             self.labels = np.asarray(
                 faces["expression"].map({name: i for i, name in enumerate(self.classes)}).fillna(-1), int
             )
+        self.valence_arousal = np.full((len(faces), 2), np.nan, np.float32)
+        if {"valence", "arousal"} <= set(faces):
+            self.valence_arousal = faces[["valence", "arousal"]].to_numpy(np.float32)
         if self.classes and any(str(column).startswith("votes_") for column in faces.columns):
             shares = vote_distributions(faces)
             lacking = [name for name in self.classes if name not in shares]
@@ -101,4 +106,5 @@ class StepDataset(Dataset[Batch]):
             torch.from_numpy(self.votes[plan.rows]),
             torch.from_numpy(triplets),
             torch.from_numpy(types),
+            torch.from_numpy(self.valence_arousal[plan.rows]),
         )

@@ -8,30 +8,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from exprembed.errors import BadInputError, unknown_name
+from exprembed.errors import BadInputError, MissingExtraError, unknown_name
 from exprembed.plots.style import FAINT, INK, expression_color, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-METHODS = ("tsne", "pca")
+METHODS = ("tsne", "umap", "pca")
 
 
 def project(vectors: np.ndarray | pd.DataFrame, method: str = "tsne", seed: int = 0) -> np.ndarray:
     """Project vectors to the plane.
 
     Args:
-        vectors: (n, d) finite numbers, n >= 4 for t-SNE and n >= 2 for PCA.
-        method: "tsne" (scikit-learn's; started from PCA, perplexity 30 or, for few points, (n - 1) / 3) or "pca".
-        seed: seed of t-SNE.
+        vectors: (n, d) finite numbers, n >= 4 for t-SNE and UMAP and n >= 2 for PCA.
+        method: "tsne" (scikit-learn's; started from PCA, perplexity 30 or, for few points, (n - 1) / 3), "umap" (umap-learn's;
+            15 neighbours or, for few points, n - 1) or "pca".
+        seed: seed of t-SNE and UMAP.
 
     Returns:
-        (n, 2) coordinates. Only neighbourhoods mean something in t-SNE: not distances, not sizes.
+        (n, 2) coordinates. Only neighbourhoods mean something in t-SNE and UMAP: not distances, not sizes.
 
     Raises:
         WrongUseError: an unknown method.
         BadInputError: too few vectors, a wrong shape, numbers that are not finite.
+        MissingExtraError: "umap" without umap-learn.
 
     Example:
         >>> project(np.eye(3), method="pca").shape
@@ -40,7 +42,7 @@ def project(vectors: np.ndarray | pd.DataFrame, method: str = "tsne", seed: int 
     if method not in METHODS:
         raise unknown_name("projection", method, METHODS)
     points = np.asarray(vectors, dtype=np.float64)
-    least = 4 if method == "tsne" else 2
+    least = 2 if method == "pca" else 4
     if points.ndim != 2 or len(points) < least:
         raise BadInputError(f"a {method} map needs vectors of shape (n, d) with n >= {least}; got {points.shape}")
     if not np.isfinite(points).all():
@@ -54,12 +56,27 @@ def project(vectors: np.ndarray | pd.DataFrame, method: str = "tsne", seed: int 
         kept = min(2, len(size))
         flat[:, :kept] = left[:, :kept] * size[:kept]
         return flat
+    if method == "umap":
+        return _umap(points, seed)
     from sklearn.manifold import TSNE
 
     start = project(points, "pca")
     start *= 1e-4 / max(float(start[:, 0].std()), 1e-12)  # the scale that scikit-learn gives its own PCA start
     perplexity = min(30.0, (len(points) - 1) / 3)
     laid: np.ndarray = TSNE(2, perplexity=perplexity, init=start, random_state=seed).fit_transform(points)
+    return laid
+
+
+def _umap(points: np.ndarray, seed: int) -> np.ndarray:
+    try:
+        from umap import UMAP
+    except ImportError as error:
+        raise MissingExtraError("umap-learn", "plots", "a UMAP map") from error
+    # Few points have no spectral layout of their own graph, which is UMAP's usual start.
+    init = "spectral" if len(points) > 50 else "random"
+    laid: np.ndarray = UMAP(n_neighbors=min(15, len(points) - 1), init=init, random_state=seed, n_jobs=1).fit_transform(
+        points
+    )
     return laid
 
 
@@ -70,16 +87,18 @@ def embedding_map(
     seed: int = 0,
     title: str = "",
     max_points: int = 4000,
+    centers: tuple[np.ndarray, Sequence[str]] | None = None,
 ) -> Figure:
     """Draw a 2-D map of an embedding, one colour per expression, each one's name at its densest place (FEC, Fig. 5).
 
     Args:
         vectors: (n, d) embeddings.
         labels: (n,) expression of each; missing ones are drawn in light grey without a name.
-        method: "tsne" or "pca".
-        seed: seed of t-SNE and of the sampling.
+        method: "tsne", "umap" or "pca".
+        seed: seed of the method and of the sampling.
         title: text above the map.
         max_points: more vectors than this are sampled (said below the map).
+        centers: (m, d) class centres and the m expressions that they belong to, drawn as squares.
 
     Returns:
         A matplotlib Figure.
@@ -98,7 +117,9 @@ def embedding_map(
     if total > max_points:
         kept = np.sort(np.random.default_rng(seed).choice(total, max_points, replace=False))
         points, names = points[kept], names.iloc[kept].reset_index(drop=True)
-    places = project(points, method, seed)
+    marks = np.empty((0, points.shape[-1])) if centers is None else np.asarray(centers[0], dtype=np.float64)
+    laid = project(np.concatenate([points, marks]), method, seed)
+    places, marked = laid[: len(points)], laid[len(points) :]
     figure = new_figure(7.5, 6.5)
     axes = figure.add_axes((0.02, 0.05, 0.96, 0.88))
     axes.axis("off")
@@ -110,10 +131,13 @@ def embedding_map(
     # One call in a mixed order: drawn class by class, the last class would hide the others.
     order = np.random.default_rng(seed).permutation(len(points))
     axes.scatter(places[order, 0], places[order, 1], s=size, c=np.array(colors)[order], alpha=0.75, linewidths=0)
+    if centers is not None:
+        squares = [expression_color(name) for name in centers[1]]
+        axes.scatter(marked[:, 0], marked[:, 1], s=60, c=squares, marker="s", edgecolors=INK, linewidths=1.2)
     axes.set_aspect("equal", adjustable="datalim")
     _write_names(axes, places, names)
     sampled = f", {len(points):,} of {total:,} faces" if total > max_points else f", {total:,} faces"
-    kind = f"t-SNE (seed {seed})" if method == "tsne" else "PCA"
+    kind = {"tsne": f"t-SNE (seed {seed})", "umap": f"UMAP (seed {seed})", "pca": "PCA"}[method]
     figure.text(0.02, 0.02, f"{kind}{sampled}", fontsize=9, color=INK)
     return figure
 

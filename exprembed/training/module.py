@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from exprembed.data.augment import Augmentation
-from exprembed.data.loading import Batch
+from exprembed.data.loading import Batch, StepDataset
 from exprembed.data.tables import TripletTable
 from exprembed.errors import unknown_name
 from exprembed.metrics import triplet_accuracy
 from exprembed.models.base import Embedder, EmbedderOutput
-from exprembed.training.objectives import Objective
+from exprembed.training.objectives import Facts, Objective
 from exprembed.training.recipe import Recipe
 
 
@@ -54,13 +54,15 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]  # the li
         self,
         model: Embedder,
         recipe: Recipe,
-        steps: Dataset[Batch],
+        steps: StepDataset,
         watch: tuple[np.ndarray, TripletTable] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.recipe = recipe
-        self.objectives = nn.ModuleList(Objective(plan) for plan in recipe.objectives)
+        facts = Facts.of(model, steps)
+        self.terms = [Objective(plan, facts) for plan in recipe.objectives]
+        self.objectives = nn.ModuleList(self.terms)
         self.steps = steps
         self.watch = watch
         self.augmentation = _augmentation(recipe)
@@ -82,7 +84,7 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]  # the li
         seed = seed_of(self.recipe.seed, batch.step)
         torch.manual_seed(seed)  # dropout
         output = self._output(batch, torch.Generator().manual_seed(seed))
-        terms = [objective(output, batch) for objective in self.objectives]
+        terms = [objective(output, batch) for objective in self.terms]
         for plan, term in zip(self.recipe.objectives, terms, strict=True):
             self.log(f"loss/{plan.loss}", term, prog_bar=True, batch_size=len(batch.inputs))
         return torch.stack(terms).sum()

@@ -3,18 +3,48 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from exprembed.data.loading import Batch
+from exprembed.data.loading import Batch, StepDataset
 from exprembed.data.tables import TRIPLET_TYPES
-from exprembed.errors import WrongUseError, unknown_name
+from exprembed.errors import BadInputError, WrongUseError, unknown_name
 from exprembed.losses import LOSSES
+from exprembed.losses.va_histogram import VAHistogram
 from exprembed.miners import CategoryTripletMiner
-from exprembed.models.base import EmbedderOutput
+from exprembed.models.base import Embedder, EmbedderOutput
 from exprembed.training.recipe import ObjectivePlan
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What losses ask to be told of the model and of the training faces.
+
+    Attributes:
+        num_classes: C.
+        embedding_dim: d.
+        class_counts: training faces of each class.
+        histogram: class distributions over the valence-arousal plane; None without faces that carry both.
+    """
+
+    num_classes: int
+    embedding_dim: int
+    class_counts: list[int]
+    histogram: VAHistogram | None
+
+    @classmethod
+    def of(cls, model: Embedder, steps: StepDataset) -> Facts:
+        """Count the training faces."""
+        classes = len(model.classes)
+        labelled = steps.labels >= 0
+        both = labelled & np.isfinite(steps.valence_arousal).all(axis=1)
+        histogram = VAHistogram(steps.valence_arousal[both], steps.labels[both], classes) if both.any() else None
+        counts = np.bincount(steps.labels[labelled], minlength=classes).tolist()
+        return cls(classes, model.embedding_dim, counts, histogram)
 
 
 class Objective(nn.Module):
@@ -22,10 +52,14 @@ class Objective(nn.Module):
 
     margins: Tensor | None
 
-    def __init__(self, plan: ObjectivePlan) -> None:
+    def __init__(self, plan: ObjectivePlan, facts: Facts) -> None:
         super().__init__()
         self.plan = plan
-        self.loss = _loss(plan)
+        self.facts = facts
+        self.loss = _loss(plan, facts)
+        self.wants_va = "valence_arousal" in inspect.signature(self.loss.forward).parameters
+        if plan.target == "va_histogram" and facts.histogram is None:
+            raise BadInputError("the target va_histogram needs faces with expression, valence and arousal")
         self.miner = None if plan.miner is None else CategoryTripletMiner(**plan.miner)
         margins = getattr(self.loss, "type_margins", None)
         table = [margins.get(name, self.loss.margin) for name in TRIPLET_TYPES] if margins else None
@@ -33,27 +67,41 @@ class Objective(nn.Module):
 
     def forward(self, output: EmbedderOutput, batch: Batch) -> Tensor:
         """Return the term, already weighted."""
-        values = output.embedding if self.plan.input == "embedding" else output.logits
+        values = getattr(output, self.plan.input)
         if values is None:
-            raise WrongUseError(
-                f"the objective {self.plan.loss!r} wants logits and the model has none; give it classes"
-            )
+            raise WrongUseError(f"the objective {self.plan.loss!r} wants {self.plan.input} and the model gives none")
         if self.plan.target == "triplets":
             extra = {} if self.margins is None else {"margins": self.margins[batch.types]}
             term = self.loss(values, indices_tuple=tuple(batch.triplets.T), **extra)
-        elif self.plan.target == "votes":
-            judged = batch.votes.sum(dim=1) > 0
-            term = self.loss(values[judged], batch.votes[judged])
+        elif self.plan.target == "labels":
+            term = self._on_labels(values, batch)
         else:
-            known = batch.labels >= 0
-            values, labels = values[known], batch.labels[known]
-            extra = {} if self.miner is None else {"indices_tuple": self.miner(values, labels)}
-            term = self.loss(values, labels, **extra)
+            target, there = self._target(batch)
+            term = self.loss(values[there], target[there])
         weighted: Tensor = self.plan.weight * term
         return weighted
 
+    def _on_labels(self, values: Tensor, batch: Batch) -> Any:  # noqa: ANN401 - the loss's own
+        there = batch.labels >= 0
+        if self.wants_va:
+            there = there & batch.valence_arousal.isfinite().all(dim=1)
+        values, labels = values[there], batch.labels[there]
+        extra: dict[str, Any] = {"valence_arousal": batch.valence_arousal[there]} if self.wants_va else {}
+        if self.miner is not None:
+            extra["indices_tuple"] = self.miner(values, labels)
+        return self.loss(values, labels, **extra)
 
-def _loss(plan: ObjectivePlan) -> Any:  # noqa: ANN401 - ours or pytorch-metric-learning's
+    def _target(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the target of every face, and which faces have one."""
+        if self.plan.target == "votes":
+            return batch.votes, batch.votes.sum(dim=1) > 0
+        there = batch.valence_arousal.isfinite().all(dim=1)
+        if self.plan.target == "valence_arousal" or self.facts.histogram is None:
+            return batch.valence_arousal, there
+        return self.facts.histogram(batch.valence_arousal.nan_to_num()), there
+
+
+def _loss(plan: ObjectivePlan, facts: Facts) -> Any:  # noqa: ANN401 - ours or pytorch-metric-learning's
     from pytorch_metric_learning import losses as others
 
     if plan.loss in LOSSES.items():
@@ -68,4 +116,5 @@ def _loss(plan: ObjectivePlan) -> Any:  # noqa: ANN401 - ours or pytorch-metric-
     for option in plan.options:
         if option not in known and not any(entry.kind is entry.VAR_KEYWORD for entry in known.values()):
             raise unknown_name(f"argument of {cls.__name__}", option, known)
-    return cls(**plan.options)
+    given = {name: getattr(facts, name) for name in ("num_classes", "embedding_dim", "class_counts") if name in known}
+    return cls(**given | plan.options)

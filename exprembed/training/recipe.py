@@ -13,8 +13,8 @@ import yaml
 from exprembed.errors import BadInputError, WrongUseError, unknown_name
 
 SAMPLERS = ("balanced", "triplets", "vote_triplets")
-OUTPUTS = ("embedding", "logits")
-TARGETS = ("triplets", "labels", "votes")
+OUTPUTS = ("embedding", "logits", "valence_arousal")
+TARGETS = ("triplets", "labels", "votes", "valence_arousal", "va_histogram")
 
 
 @dataclass
@@ -48,10 +48,12 @@ class ObjectivePlan:
 
     Attributes:
         loss: a registered loss, or the name of a pytorch-metric-learning loss ("TripletMarginLoss").
-        input: "embedding" or "logits".
-        target: "triplets" (a, b, odd), "labels" (class numbers) or "votes" (distributions).
+        input: "embedding", "logits" or "valence_arousal", an output of the model.
+        target: "triplets" (a, b, odd), "labels" (class numbers, with valence and arousal for losses that take them),
+            "votes" (distributions), "valence_arousal", or "va_histogram" (the class distribution of the face's bin
+            among the training faces). Faces without the target take no part in the term.
         weight: factor of the term.
-        options: the loss's arguments.
+        options: the loss's arguments; `num_classes`, `embedding_dim` and `class_counts` fill themselves in.
         miner: options of a CategoryTripletMiner for losses on labels; None for none.
     """
 

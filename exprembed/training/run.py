@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,9 @@ from exprembed.models.base import Embedder
 from exprembed.models.storage import load_matching
 from exprembed.training.recipe import DataPlan, Recipe
 
+if TYPE_CHECKING:
+    from exprembed.training.objectives import Objective
+
 
 @dataclass(frozen=True)
 class TrainingResult:
@@ -34,12 +37,14 @@ class TrainingResult:
         weights: its file in the run's folder.
         faces: number of faces that trained.
         watched: last triplet accuracy on the held-out faces; None without them.
+        objectives: the terms of the loss, with what they learned (centres).
     """
 
     model: Embedder
     weights: Path
     faces: int
     watched: float | None
+    objectives: Sequence[Objective]
 
 
 def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool = True) -> TrainingResult:
@@ -113,7 +118,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
         "seed": recipe.seed,
     }
     weights = model.save(folder / f"{recipe.name}.safetensors", card)
-    return TrainingResult(model, weights, int(kept.sum()), None if score is None else float(score))
+    return TrainingResult(model, weights, int(kept.sum()), None if score is None else float(score), module.terms)
 
 
 def build_model(recipe: Recipe) -> Embedder:

@@ -425,3 +425,18 @@ def test_real_jaffe():
     subject = faces["subject"]
     for one, other in (("a", "b"), ("a", "odd"), ("b", "odd")):
         assert (subject.loc[triplets[one]].to_numpy() != subject.loc[triplets[other]].to_numpy()).all()
+
+
+def test_a_table_of_ones_own(tmp_path):
+    from exprembed.data import read_table
+
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    FaceTable({"path": ["a.png"], "expression": ["anger"]}, index=["a"]).to_parquet(tmp_path / "faces.parquet")
+    faces = read_table(tmp_path / "faces.parquet")
+    assert faces.loc["a", "path"] == str(tmp_path / "a.png")
+    assert faces.loc["a", "expression"] == "anger"
+    with pytest.raises(BadInputError, match=r"\.parquet file of a FaceTable is due"):
+        read_table(tmp_path)
+    (tmp_path / "no.parquet").write_text("no")
+    with pytest.raises(BadInputError):
+        read_table(tmp_path / "no.parquet")

@@ -77,6 +77,20 @@ def test_models_and_baselines_embed_every_set(faces):
             assert vectors[name].index.equals(getattr(faces, name).index)
 
 
+def test_a_cache_is_kept_per_model_and_pictures(faces, tmp_path):
+    path = FECNet(backbone="resnet10_grey48", dense_channels=0, hidden=16).save(tmp_path / "net")
+    plain, hidden = real_faces.load_model(path), real_faces.hidden_layer(path)
+    first = {model: real_faces.embed_with(model, tmp_path / "cache")(faces) for model in (plain, hidden)}
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 8
+    again = real_faces.embed_with(plain, tmp_path / "cache")(faces)
+    fresh = real_faces.embed_with(plain)(faces)
+    for name in faces.images:
+        assert again[name].equals(first[plain][name])
+        assert np.allclose(again[name], fresh[name], atol=1e-6)
+        assert (first[hidden][name].to_numpy() >= 0).all()  # ReLU6, no normalisation
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 8
+
+
 def test_softmax_layers_are_those_of_the_network(faces, tmp_path):
     p = AFFNetCL(layer="P", backbone="resnet10_grey48", dense_channels=0, hidden=16)
     f = AFFNetCL(layer="F", backbone="resnet10_grey48", dense_channels=0, hidden=16)

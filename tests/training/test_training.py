@@ -221,14 +221,16 @@ def test_a_step_is_a_whole_batch():
 
 @pytest.mark.parametrize("name", list_recipes())
 def test_every_recipe_reads_and_builds(name):
-    from exprembed.training.objectives import Objective
+    from exprembed.training.objectives import Facts, Objective
     from exprembed.training.run import build_model
 
     recipe = load_recipe(name, ["init=null"])
     assert recipe.name == name
     assert recipe.about
-    assert [Objective(plan) for plan in recipe.objectives]
-    assert build_model(recipe).embedding_dim > 0
+    model = build_model(recipe)
+    assert model.embedding_dim > 0
+    facts = Facts(len(model.classes), model.embedding_dim, [3] * len(model.classes), None)
+    assert [Objective(plan, facts) for plan in recipe.objectives]
 
 
 @pytest.mark.parametrize(
@@ -263,3 +265,33 @@ def test_runs_refuse(ferplus_like, tmp_path):
         train(small(ferplus_like, "objectives.0.loss=triplet"), tmp_path)
     with pytest.raises(BadInputError, match="no FER"):
         train(small(Path(tmp_path)), tmp_path)
+
+
+def test_losses_are_told_of_model_and_faces(tmp_path):
+    """Centres, counts and the VA histogram fill themselves in, and targets that a face lacks leave it out."""
+    images, faces = render_faces(96, 12, 5, size=48)
+    table = pd.DataFrame(save_faces(images, faces, tmp_path / "faces"))
+    table.loc[table.index[::3], ["valence", "arousal"]] = np.nan
+    FaceTable(table).to_parquet(tmp_path / "faces.parquet")
+    recipe = load_recipe(
+        "metric-losses-small",
+        [f"data.path={tmp_path / 'faces.parquet'}", "data.dataset=table", "steps=3", "init=null", "model.hidden=16"],
+    )
+    for loss, options in (("center", {"update": "optimizer"}), ("va_center", {}), ("island", {})):
+        recipe.objectives += recipe_from_dict(
+            {"name": "x", "model": {}, "objectives": [{"loss": loss, "target": "labels", "options": options}]}
+        ).objectives
+    recipe.objectives += recipe_from_dict(
+        {"name": "x", "model": {}, "objectives": [{"loss": "logit", "input": "logits", "target": "va_histogram"}]}
+    ).objectives
+    result = train(recipe, tmp_path / "run", progress=False)
+    wce, center, va_center, island, logit = result.objectives
+    counts = table[table["split"] == "train"]["expression"].value_counts()
+    assert wce.facts.class_counts == [counts.get(name, 0) for name in result.model.classes]
+    assert center.loss.centers.shape == island.loss.centers.shape == (8, 16)
+    assert isinstance(center.loss.centers, torch.nn.Parameter)
+    assert va_center.loss.va_counts.sum() < 3 * recipe.sampler["batch_size"]
+    assert va_center.loss.va_counts.sum() > 0
+    assert logit.facts.histogram.probabilities.shape == (10, 10, 8)
+    stored = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert torch.equal(stored["objectives.3.loss.centers"], island.loss.centers)
