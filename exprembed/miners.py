@@ -9,6 +9,8 @@ from torch import Tensor
 from exprembed.errors import unknown_name
 
 _MODES = ("all", "hard", "semihard")
+# Triplets that are looked at in one go: a batch of 1,000 has 10^9, far too many for memory at once.
+_CELLS = 2**24
 
 
 class CategoryTripletMiner(BaseMiner):  # type: ignore[misc]  # the library is untyped
@@ -47,13 +49,20 @@ class CategoryTripletMiner(BaseMiner):  # type: ignore[misc]  # the library is u
         positive = same.clone()
         if ref_emb is embeddings or (ref_emb.shape == embeddings.shape and torch.equal(ref_emb, embeddings)):
             positive.fill_diagonal_(False)
-        keep = positive[:, :, None] & ~same[:, None, :]  # (B, R, R): anchor, positive, negative
-        if self.mode != "all":
-            distances = torch.cdist(embeddings.float(), ref_emb.float())
-            gap = distances[:, None, :] - distances[:, :, None]  # d_ik - d_ij
-            keep &= (gap < 0) if self.mode == "hard" else (gap > 0) & (gap < self.margin)
-        anchor, pos, neg = torch.nonzero(keep, as_tuple=True)
-        return anchor, pos, neg
+        block = max(1, _CELLS // max(1, same.shape[1]) ** 2)
+        found = []
+        for start in range(0, len(same), block):
+            part = slice(start, start + block)
+            keep = positive[part, :, None] & ~same[part, None, :]  # (block, R, R): anchor, positive, negative
+            if self.mode != "all":
+                distances = torch.cdist(
+                    embeddings[part].float(), ref_emb.float(), compute_mode="donot_use_mm_for_euclid_dist"
+                )
+                gap = distances[:, None, :] - distances[:, :, None]  # d_ik - d_ij
+                keep &= (gap < 0) if self.mode == "hard" else (gap > 0) & (gap < self.margin)
+            found.append(torch.nonzero(keep) + torch.tensor([start, 0, 0], device=keep.device))
+        rows = torch.cat(found) if found else labels.new_zeros(0, 3)
+        return rows[:, 0], rows[:, 1], rows[:, 2]
 
     def output_assertion(self, output: tuple[Tensor, Tensor, Tensor]) -> None:
         """Accept the output of `mine`; its form follows from `torch.nonzero`."""

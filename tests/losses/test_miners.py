@@ -24,7 +24,9 @@ def brute(x, y, mode, margin):
 
 
 @pytest.mark.parametrize("mode", ["all", "hard", "semihard"])
-def test_against_brute_force(mode):
+@pytest.mark.parametrize("cells", [1, 500, 2**24])
+def test_against_brute_force(mode, cells, monkeypatch):
+    monkeypatch.setattr("exprembed.miners._CELLS", cells)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(14, 3)), rng.integers(3, size=14)
     found = CategoryTripletMiner(mode, 0.4)(torch.tensor(x), torch.tensor(y))
