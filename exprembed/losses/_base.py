@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from pytorch_metric_learning.losses import BaseMetricLossFunction
 from pytorch_metric_learning.reducers import DoNothingReducer, MultipleReducers
 from pytorch_metric_learning.utils.loss_and_miner_utils import convert_to_weights
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from exprembed.errors import BadInputError, WrongUseError
 
@@ -65,21 +67,29 @@ class ExpressionLoss(BaseMetricLossFunction):  # type: ignore[misc]  # the libra
 
     def reducer_of(self, name: str) -> Any:  # noqa: ANN401 - one of the library's
         """Return the reducer of a term."""
-        if not isinstance(self.reducer, MultipleReducers):
-            return self.reducer
-        return dict(self.reducer.reducers.items()).get(name, self.reducer.default_reducer)
+        reducer = self.reducer
+        if not isinstance(reducer, MultipleReducers):
+            return reducer
+        if name in reducer.reducers:
+            return reducer.reducers[name]
+        return reducer.default_reducer
 
     def reduced(self, terms: dict[str, Term], embeddings: Tensor, labels: Tensor | None = None) -> Tensor:
         """Reduce each term and add them up; an empty term is zero with a gradient of zero."""
         self.reset_stats()
-        self.add_embedding_regularization_to_loss_dict(terms, embeddings)
+        if len(embeddings):  # the mean over no embedding would be NaN
+            self.add_embedding_regularization_to_loss_dict(terms, embeddings)
         if isinstance(self.reducer, DoNothingReducer):
             return self.reducer(terms, embeddings, labels)  # type: ignore[no-any-return]  # the terms themselves
-        values = {}
-        for name, term in terms.items():
-            values[name] = self.reducer_of(name)({name: term}, embeddings, labels)
-        self.breakdown = {name: value.detach() for name, value in values.items()}
-        total: Tensor = torch.stack(list(values.values())).sum() if len(values) > 1 else next(iter(values.values()))
+        values: dict[str, Tensor] = {}
+        for name in sorted(terms, key=lambda name: not torch.is_tensor(terms[name]["losses"])):  # empty terms last
+            has_gradient = len(embeddings) and any(value.requires_grad for value in values.values())
+            if torch.is_tensor(terms[name]["losses"]) or not has_gradient:
+                values[name] = self.reducer_of(name)({name: terms[name]}, embeddings, labels)
+            else:  # the library's zero runs over the whole batch for its gradient, and there is another already
+                values[name] = embeddings.new_zeros(())
+        self.breakdown = {name: values[name].detach() for name in terms}
+        total: Tensor = reduce(torch.add, values.values())
         return total
 
 
@@ -115,6 +125,24 @@ def whole(value: Tensor | int) -> Term:
     return {"losses": value, "indices": None, "reduction_type": "already_reduced"}
 
 
+class _WithGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradient: Tensor, variable: Tensor) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(gradient)
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor]:  # noqa: ANN401
+        return None, None, gradients[0] * ctx.saved_tensors[0]
+
+
+def with_gradient(value: Tensor, gradient: Tensor, variable: Tensor) -> Tensor:
+    """Return a number made without autograd, of which the gradient to `variable` is known; differentiable once."""
+    result: Tensor = _WithGradient.apply(value, gradient, variable)
+    return result
+
+
 def full_precision(*tensors: Tensor) -> list[Tensor]:
     """Raise half-precision tensors to float32 and leave the others: sums of squares overflow and cancel in float16."""
     return [x.float() if x.dtype in (torch.float16, torch.bfloat16) else x for x in tensors]
@@ -148,6 +176,14 @@ def check_batch(
                 + (" (leave faces without a class out)" if low < 0 else "")
             )
     return labels.long()
+
+
+def check_rows(rows: Tensor, count: int, name: str) -> None:
+    """Raise BadInputError where a row number lies outside [0, count); -1 would be the last row otherwise."""
+    if len(rows):
+        low, high = (int(bound) for bound in torch.aminmax(rows))
+        if low < 0 or high >= count:
+            raise BadInputError(f"{name} names row {low if low < 0 else high} of {count} embeddings")
 
 
 def not_negative(**numbers: float) -> None:

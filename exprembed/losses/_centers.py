@@ -72,13 +72,18 @@ class CenteredLoss(ExpressionLoss):
         if not self.moves:
             return
         flat = self.centers.view(-1, self.centers.shape[-1])
-        sums = torch.zeros_like(flat).index_add_(0, rows, differences.to(flat.dtype))
+        differences = differences.to(flat.dtype)
         counts = torch.bincount(rows, minlength=len(flat)).to(flat.dtype)
-        sums, counts = all_reduced(sums, counts)
-        step = -sums / (1 + counts)[:, None]
         if push is not None:
-            step = step + push.reshape(flat.shape)
-        flat.sub_(step.to(flat.dtype), alpha=self.alpha)
+            push = push.reshape(flat.shape).to(flat.dtype)
+        if len(flat) > len(rows) and not parallel():  # most centres have no face: leave them alone
+            shares = self.alpha / (1 + counts.index_select(0, rows))
+            flat.index_add_(0, rows, differences * shares[:, None])
+        else:
+            sums, counts = all_reduced(torch.zeros_like(flat).index_add_(0, rows, differences), counts)
+            flat.addcdiv_(sums, (1 + counts)[:, None], value=self.alpha)
+        if push is not None:
+            flat.sub_(push, alpha=self.alpha)
 
     def _start_alike(self) -> None:
         """Give every process the first one's centres, once: each may have drawn its own."""
@@ -106,8 +111,14 @@ def class_sums(values: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Te
     return sums, torch.bincount(labels, minlength=classes).to(values.dtype)
 
 
+def renumbered(labels: Tensor) -> tuple[Tensor, int]:
+    """Return the labels as numbers 0, 1, ... of the classes that occur, and how many do."""
+    occurring, rows = torch.unique(labels, return_inverse=True)
+    return rows, len(occurring)
+
+
 def class_means(values: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean of each class that occurs, (C', D), and the row of it for each face, (B,); differentiable."""
-    _, rows = torch.unique(labels, return_inverse=True)
-    sums, counts = class_sums(values, rows, int(rows.max()) + 1 if len(rows) else 0)
+    rows, classes = renumbered(labels)
+    sums, counts = class_sums(values, rows, classes)
     return sums / counts[:, None], rows

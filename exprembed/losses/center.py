@@ -67,7 +67,7 @@ class CenterLoss(CenteredLoss):
     ) -> Tensor:
         """Return the reduced loss, then move the centres; `ref_*` play no part."""
         x, y, centers = self.check(embeddings, labels)
-        differences = x - centers[y]
+        differences = x - centers.index_select(0, y)
         losses = differences.square().sum(dim=1) / 2
         self.move(y, differences)
         return self.reduced({"loss": per_face(losses, indices_tuple)}, x, y)
@@ -111,5 +111,5 @@ class CenterLocalLoss(ExpressionLoss):
         y = check_batch(embeddings, labels)
         (x,) = full_precision(embeddings)
         means, rows = class_means(x, y)
-        losses = (x - means[rows]).square().sum(dim=1) / 2
+        losses = (x - means.index_select(0, rows)).square().sum(dim=1) / 2
         return self.reduced({"loss": per_face(losses, indices_tuple)}, x, y)

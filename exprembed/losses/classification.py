@@ -105,7 +105,10 @@ class FocalLoss(ExpressionLoss):
         not_negative(gamma=gamma)
         super().__init__(**kwargs)
         self.gamma = gamma
-        self._weight = None if weight is None else Constant(torch.as_tensor(weight, dtype=torch.float64))
+        given = None if weight is None else torch.as_tensor(weight, dtype=torch.float64)
+        if given is not None and (given.ndim != 1 or not bool((given >= 0).all() and given.isfinite().all())):
+            raise BadInputError(f"weight must be (C,), finite and not negative; got {given.tolist()}")
+        self._weight = None if given is None else Constant(given)
 
     @property
     def weight(self) -> Tensor | None:

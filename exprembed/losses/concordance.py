@@ -36,9 +36,10 @@ class CCCLoss(ExpressionLoss):
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the loss; an empty batch gives zero."""
-        if prediction.shape != target.shape or prediction.ndim != 2:
+        if prediction.shape != target.shape or prediction.ndim != 2 or not prediction.is_floating_point():
             raise BadInputError(
-                f"prediction and target must both be (B, K); got {tuple(prediction.shape)} and {tuple(target.shape)}"
+                f"prediction and target must both be (B, K), the prediction float; got {tuple(prediction.shape)} "
+                f"{prediction.dtype} and {tuple(target.shape)}"
             )
         if not prediction.numel():
             return self.reduced({"loss": whole(0)}, prediction)
@@ -48,5 +49,6 @@ class CCCLoss(ExpressionLoss):
         off_x, off_y = x - m_x, y - m_y
         covariance = (off_x * off_y).mean(dim=0)
         scale = off_x.square().mean(dim=0) + off_y.square().mean(dim=0) + (m_x - m_y).square()
-        agreement = torch.where(scale > 0, 2 * covariance / torch.where(scale > 0, scale, 1), 1)
+        equal = scale < torch.finfo(scale.dtype).tiny  # below it 1 / scale overflows; NaN is not below
+        agreement = torch.where(equal, 1, 2 * covariance / torch.where(equal, 1, scale))
         return self.reduced({"loss": whole(1 - agreement.mean())}, x)

@@ -95,12 +95,16 @@ class GCNetLoss(ExpressionLoss):
         for name, pictures in (("references", references), ("generated", generated)):
             if pictures.shape != images.shape:
                 raise BadInputError(f"{name} must be as images, {tuple(images.shape)}; got {tuple(pictures.shape)}")
+        if len(images) != len(y):
+            raise BadInputError(f"images must be of {len(y)} faces, as the logits; got {len(images)}")
         values = {
             "classification": functional.cross_entropy(full_precision(logits)[0], y, reduction="none"),
             "generation": _half_square(references, generated),
         }
         if codes is not None:
             neutral = torch.full_like(y, self.neutral) if reference_labels is None else reference_labels.to(y)
+            if neutral.shape != y.shape:
+                raise BadInputError(f"reference_labels must be {tuple(y.shape)}; got {tuple(neutral.shape)}")
             values["contrastive"] = self._contrast(*codes, y != neutral)
         if reconstructions is not None:
             values["reconstruction_image"] = _half_square(images, reconstructions[0])
@@ -111,9 +115,10 @@ class GCNetLoss(ExpressionLoss):
 
     def _contrast(self, code: Tensor, generated_code: Tensor, differ: Tensor) -> Tensor:
         a, b = full_precision(code.flatten(1), generated_code.flatten(1))
-        if a.shape != b.shape:
+        if a.shape != b.shape or len(a) != len(differ):
             raise BadInputError(
-                f"the two codes must be of one shape; got {tuple(code.shape)}, {tuple(generated_code.shape)}"
+                f"the two codes must be of one shape, ({len(differ)}, ...); got {tuple(code.shape)}, "
+                f"{tuple(generated_code.shape)}"
             )
         distances = torch.linalg.vector_norm(a - b, dim=1)
         return torch.where(differ, (self.margin - distances).clamp(min=0), distances).square() / 2

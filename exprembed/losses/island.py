@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from exprembed.losses import LOSSES
-from exprembed.losses._base import not_negative, per_face, whole
+from exprembed.losses._base import not_negative, per_face, whole, with_gradient
 from exprembed.losses._centers import CenteredLoss
 
 
@@ -31,12 +31,8 @@ class _CentersApart(CenteredLoss):
         self.lambda_island = lambda_island
         self.add_to_recordable_attributes(list_of_names=["lambda_island"], is_stat=False)
 
-    def apart(self, centers: Tensor) -> Tensor:
-        """Return the sum over ordered pairs of different centres."""
-        raise NotImplementedError
-
-    def push(self, centers: Tensor) -> Tensor:
-        """Return, (C, D), the gradient to each centre of its own pairs, each counted once."""
+    def pairs(self, centers: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sum over ordered pairs of different centres, and, (C, D), the gradient of unordered ones."""
         raise NotImplementedError
 
     def forward(
@@ -50,12 +46,12 @@ class _CentersApart(CenteredLoss):
         """Return the loss, then move the centres; `ref_*` play no part."""
         x, y, centers = self.check(embeddings, labels)
         with torch.autocast(x.device.type, enabled=False):
-            differences = x - centers[y]
+            differences = x - centers.index_select(0, y)
             losses = differences.square().sum(dim=1) / 2
-            island = self.lambda_island * self.apart(centers)
-            if self.moves:
-                others = max(1, len(centers) - 1)
-                self.move(y, differences, self.lambda_island / others * self.push(centers))
+            with torch.no_grad():
+                apart, push = self.pairs(centers)
+            self.move(y, differences, self.lambda_island / max(1, len(centers) - 1) * push)
+            island = self.lambda_island * with_gradient(apart, 2 * push, centers)
             return self.reduced({"center": per_face(losses, indices_tuple), "island": whole(island)}, x, y)
 
 
@@ -109,19 +105,17 @@ class IslandLoss(_CentersApart):
     ) -> None:
         super().__init__(num_classes, embedding_dim, lambda_island, alpha, update, **kwargs)
 
-    def apart(self, centers: Tensor) -> Tensor:
-        """Sum cos + 1 over ordered pairs, as ||sum_j u_j||^2 - sum_j ||u_j||^2 of the directions u: no C x C matrix."""
-        directions, _ = _directions(centers)
-        cosines = directions.sum(dim=0).square().sum() - directions.square().sum()
-        return cosines + len(centers) * (len(centers) - 1)
+    def pairs(self, centers: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sum of cos + 1 and g, from the directions u_j and s_j, the sum of the others: no C x C matrix.
 
-    @torch.no_grad()
-    def push(self, centers: Tensor) -> Tensor:
-        """Return g: (s_j - (s_j . u_j) u_j) / ||c_j|| with s_j the sum of the other directions."""
-        directions, inverse = _directions(centers)
+        The cosines add up to sum_j s_j . u_j, and g_j is (s_j - (s_j . u_j) u_j) / ||c_j||.
+        """
+        lengths = torch.linalg.vector_norm(centers, dim=1, keepdim=True)
+        inverse = lengths.reciprocal().masked_fill_(lengths == 0, 0)
+        directions = centers * inverse
         others = directions.sum(dim=0) - directions
         along = (others * directions).sum(dim=1, keepdim=True)
-        return (others - along * directions) * inverse
+        return along.sum() + len(centers) * (len(centers) - 1), (others - along * directions) * inverse
 
 
 @LOSSES.register("euclidean_island")
@@ -180,21 +174,15 @@ class EuclideanIslandLoss(_CentersApart):
         self.margin = margin
         self.add_to_recordable_attributes(list_of_names=["margin"], is_stat=False)
 
-    def apart(self, centers: Tensor) -> Tensor:
-        """Sum the squared hinges over ordered pairs: twice those over the pairs j < k."""
-        hinges = (self.margin - torch.nn.functional.pdist(centers)).clamp(min=0)
-        return 2 * hinges.square().sum()
+    def pairs(self, centers: Tensor) -> tuple[Tensor, Tensor]:
+        """Return twice the squared hinges over j < k, and g.
 
-    @torch.no_grad()
-    def push(self, centers: Tensor) -> Tensor:
-        """Return g, as row sums of pair weights times c_j minus the weighted sum of the others: no (C, C, D) array."""
-        distances = torch.cdist(centers, centers, compute_mode="donot_use_mm_for_euclid_dist")
-        weights = torch.where(distances > 0, (self.margin - distances).clamp(min=0) / distances, 0)
-        return -2 * (weights.sum(dim=1, keepdim=True) * centers - weights @ centers)
-
-
-def _directions(centers: Tensor) -> tuple[Tensor, Tensor]:
-    """Return unit vectors and inverse lengths; both are zero for a centre of length zero."""
-    lengths = torch.linalg.vector_norm(centers, dim=1, keepdim=True)
-    inverse = torch.where(lengths > 0, 1 / torch.where(lengths > 0, lengths, 1), 0)
-    return centers * inverse, inverse
+        g is a row sum of pair weights times c_j, less the weighted sum of the others: no (C, C, D) array.
+        """
+        distances = torch.nn.functional.pdist(centers)
+        hinges = (self.margin - distances).clamp_(min=0)
+        weights = centers.new_zeros(len(centers), len(centers))
+        above = torch.ones_like(weights, dtype=torch.bool).triu_(diagonal=1)
+        weights.masked_scatter_(above, (hinges / distances).masked_fill_(distances == 0, 0))
+        weights = weights + weights.T
+        return 2 * hinges.square().sum(), 2 * (weights @ centers - weights.sum(dim=1, keepdim=True) * centers)

@@ -10,7 +10,7 @@ from torch import Tensor
 from exprembed.data.tables import TRIPLET_TYPES
 from exprembed.errors import BadInputError, WrongUseError, unknown_name
 from exprembed.losses import LOSSES
-from exprembed.losses._base import ExpressionLoss, full_precision, whole
+from exprembed.losses._base import ExpressionLoss, check_rows, full_precision, not_negative, whole
 
 
 @LOSSES.register("no_anchor_triplet")
@@ -56,9 +56,7 @@ class NoAnchorTripletLoss(ExpressionLoss):
         for name in self.type_margins:
             if name not in TRIPLET_TYPES:
                 raise unknown_name("triplet type", name, TRIPLET_TYPES)
-        for value in (margin, *self.type_margins.values()):
-            if value < 0:
-                raise WrongUseError(f"a margin must not be negative; got {value}")
+        not_negative(margin=margin, **self.type_margins)
         self.add_to_recordable_attributes(list_of_names=["margin"], is_stat=False)
 
     def margins_of(self, types: list[str]) -> Tensor:
@@ -86,10 +84,7 @@ class NoAnchorTripletLoss(ExpressionLoss):
             raise BadInputError(
                 f"a, b and odd must be (T,) each; got {tuple(a.shape)}, {tuple(b.shape)}, {tuple(odd.shape)}"
             )
-        if len(a) and int(torch.stack([a, b, odd]).max()) >= len(embeddings):
-            raise BadInputError(
-                f"a triplet names row {int(torch.stack([a, b, odd]).max())} of {len(embeddings)} embeddings"
-            )
+        check_rows(torch.cat([a, b, odd]), len(embeddings), "a triplet")
         margin = torch.as_tensor(
             self.margin if margins is None else margins, dtype=embeddings.dtype, device=embeddings.device
         )

@@ -8,20 +8,21 @@ import torch
 from pytorch_metric_learning.reducers import MeanReducer, SumReducer
 from pytorch_metric_learning.utils.loss_and_miner_utils import convert_to_pairs
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from exprembed.errors import BadInputError, WrongUseError
+from exprembed.errors import WrongUseError
 from exprembed.losses import LOSSES
 from exprembed.losses._base import (
     EuclideanDistance,
     ExpressionLoss,
     Term,
     check_batch,
+    check_rows,
     full_precision,
     not_negative,
     whole,
+    with_gradient,
 )
-from exprembed.losses._centers import class_means
+from exprembed.losses._centers import class_sums
 
 
 @LOSSES.register("pair_contrastive")
@@ -38,7 +39,7 @@ class PairContrastiveLoss(ExpressionLoss):
     it); `SumReducer()` leaves out the division by |P| and |N|.
 
     Without `indices_tuple`, with those two reducers and the plain L2 distance, no list of pairs is made: the first sum is
-    sum_c n_c sum_{y_i = c} ||x_i - mean_c||^2, and the second keeps one (B, B) array for the backward pass. Anything
+    sum_c n_c sum_{y_i = c} ||x_i - mean_c||^2, and the second makes (B, B) arrays of which none outlives the call. Anything
     else goes pair by pair, as in pytorch-metric-learning.
 
     Args:
@@ -88,17 +89,17 @@ class PairContrastiveLoss(ExpressionLoss):
         ref_labels: Tensor | None = None,
     ) -> Tensor:
         """Return the reduced loss."""
-        if labels is None and indices_tuple is not None:
-            y = torch.zeros(len(embeddings), dtype=torch.long, device=embeddings.device)  # the pairs say it all
-        else:
-            y = check_batch(embeddings, labels)
+        named = indices_tuple is not None
+        y = _labels_of(embeddings, labels, named)
         with torch.autocast(embeddings.device.type, enabled=False):
-            if indices_tuple is None and ref_emb is None and self._direct:
-                (x,) = full_precision(embeddings)
+            (x,) = full_precision(embeddings)
+            if not named and ref_emb is None and self._direct:
                 terms = self._all_pairs(x, y)
+            elif ref_emb is None:
+                terms = self._listed_pairs(x, y, indices_tuple, x, y)
             else:
-                x, reference = full_precision(embeddings, embeddings if ref_emb is None else ref_emb)
-                terms = self._listed_pairs(x, y, indices_tuple, reference, y if ref_labels is None else ref_labels)
+                of_reference = _labels_of(ref_emb, ref_labels, named, x.shape[1], "ref_emb")
+                terms = self._listed_pairs(x, y, indices_tuple, full_precision(ref_emb)[0], of_reference)
             return self.reduced(terms, x, y)
 
     @property
@@ -113,26 +114,24 @@ class PairContrastiveLoss(ExpressionLoss):
         if len(x) < 2:
             return terms
         _, rows, counts = torch.unique(y, return_inverse=True, return_counts=True)
-        same = int((counts * (counts - 1)).sum()) // 2
+        same = (int(counts.square().sum()) - len(x)) // 2
         other = len(x) * (len(x) - 1) // 2 - same
         if self.positive and same:
-            means, _ = class_means(x, rows)
-            spread = (x - means[rows]).square().sum(dim=1) @ counts[rows].to(x.dtype)
-            terms["positive"] = whole(spread / (2 * self._divisor("positive", same)))
+            terms["positive"] = whole(_positive(x, rows, len(counts), self._divisor("positive", same)))
         if self.negative and other:
-            hinges = _NegativeHinges.apply(x, rows, self.margin)
-            terms["negative"] = whole(hinges / (2 * self._divisor("negative", other)))
+            terms["negative"] = whole(_negative(x, rows, self.margin, self._divisor("negative", other)))
         return terms
 
     def _divisor(self, name: str, pairs: int) -> int:
         return 1 if type(self.reducer_of(name)) is SumReducer else pairs
 
     def _listed_pairs(self, x: Tensor, y: Tensor, pairs: Any, reference: Tensor, ref_labels: Tensor) -> dict[str, Term]:  # noqa: ANN401
-        a, p, b, n = convert_to_pairs(pairs, y, torch.as_tensor(ref_labels, device=x.device))
+        a, p, b, n = convert_to_pairs(pairs, y, ref_labels)
         if pairs is None and reference is x:  # the library lists each pair from both ends
             (a, p), (b, n) = (a[a < p], p[a < p]), (b[b < n], n[b < n])
-        if len(a) and int(torch.stack([a, p]).max()) >= max(len(x), len(reference)):
-            raise BadInputError("indices_tuple names a row that is not in the batch")
+        if pairs is not None:
+            check_rows(torch.cat([a, b]), len(x), "indices_tuple")
+            check_rows(torch.cat([p, n]), len(reference), "indices_tuple")
         normal, ref_normal = self.distance.maybe_normalize(x), self.distance.maybe_normalize(reference)
         terms = {"positive": whole(0), "negative": whole(0)}
         if self.positive and len(a):
@@ -148,27 +147,45 @@ class PairContrastiveLoss(ExpressionLoss):
         return distances
 
 
-class _NegativeHinges(torch.autograd.Function):
-    """sum_{i < j, y_i != y_j} max(0, m - ||x_i - x_j||)^2, with one (B, B) array kept for the gradient.
+def _labels_of(
+    embeddings: Tensor, labels: Tensor | None, named: bool, dim: int | None = None, name: str = "embeddings"
+) -> Tensor:
+    """Return checked labels; zeros where there are none and the pairs are named: then they say it all."""
+    if labels is None and named:
+        labels = torch.zeros(len(embeddings), dtype=torch.long, device=embeddings.device)
+    return check_batch(embeddings, labels, dim=dim, name=name)
 
-    With w_ij = max(0, m - d_ij) / d_ij for pairs of two classes, the gradient to x_i is -2 sum_j w_ij (x_i - x_j).
+
+def _positive(x: Tensor, rows: Tensor, classes: int, divisor: int) -> Tensor:
+    """Return sum_c n_c sum_{y_i = c} ||x_i - mean_c||^2 / (2 P).
+
+    The gradient to x_i is n_c (x_i - mean_c) / P: what comes through the mean cancels.
     """
+    with torch.no_grad():
+        sums, counts = class_sums(x, rows, classes)
+        away = x - (sums / counts[:, None]).index_select(0, rows)
+        gradient = away * (counts / divisor).index_select(0, rows)[:, None]
+        value = away.flatten() @ gradient.flatten() / 2
+    return with_gradient(value, gradient, x)
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, rows: Tensor, margin: float) -> Tensor:  # noqa: ANN401
+
+def _negative(x: Tensor, rows: Tensor, margin: float, divisor: int) -> Tensor:
+    """Return sum_{i < j, y_i != y_j} max(0, m - ||x_i - x_j||)^2 / (2 N).
+
+    With w_ij = max(0, m - d_ij) / d_ij for pairs of two classes, the gradient to x_i is -sum_j w_ij (x_i - x_j) / N.
+    """
+    training = x.requires_grad and torch.is_grad_enabled()
+    with torch.no_grad():
         centred = x - x.mean(dim=0)  # the products then lose less
         squares = centred.square().sum(dim=1)
-        apart = torch.addmm(squares[:, None] + squares, centred, centred.T, alpha=-2)
-        rounding = 8 * torch.finfo(x.dtype).eps * squares.max()  # what is nearer than this coincides
-        distances = apart.masked_fill_(apart <= rounding, 0).sqrt_()
+        apart = torch.addmm(squares, centred, centred.T, alpha=-2).add_(squares[:, None])
+        # What is nearer than this coincides. Such rows are of one length: a far face must not swallow the near ones.
+        near = apart <= 16 * torch.finfo(x.dtype).eps * squares[:, None]
+        distances = apart.masked_fill_(near, 0).sqrt_()
         hinges = (margin - distances).clamp_(min=0).masked_fill_(rows[:, None] == rows, 0)
-        total: Tensor = torch.linalg.vector_norm(hinges).square() / 2
-        weights = hinges.div_(distances).masked_fill_(distances == 0, 0)
-        ctx.save_for_backward(centred, weights)
-        return total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
-        x, weights = ctx.saved_tensors
-        return -2 * gradients[0] * (weights.sum(dim=1, keepdim=True) * x - weights @ x), None, None
+        value: Tensor = torch.linalg.vector_norm(hinges).square() / (4 * divisor)  # each pair is there twice
+        if not training:
+            return value
+        weights = hinges.div_(distances).masked_fill_(near, 0)
+        gradient = weights @ centred - weights.sum(dim=1, keepdim=True) * centred
+    return with_gradient(value, gradient.div_(divisor), x)

@@ -94,7 +94,7 @@ class SubclassLoss(CenteredLoss):
         x, y, centers = self.check(embeddings, labels)
         with torch.autocast(x.device.type, enabled=False):
             rows = y * centers.shape[1] + self.nearest(x, y, centers)
-            differences = x - centers.flatten(0, 1)[rows]
+            differences = x - centers.flatten(0, 1).index_select(0, rows)
             terms = {"subclass": per_face(differences.square().sum(dim=1) / 2, indices_tuple), "margin": whole(0)}
             push = None
             if self.margin is not None and self.lambda_margin and centers.shape[1] > 1:
@@ -108,18 +108,17 @@ class SubclassLoss(CenteredLoss):
     def nearest(self, x: Tensor, y: Tensor, centers: Tensor) -> Tensor:
         """Return the number, (B,), of the own-class centre nearest to each face.
 
-        ||x||^2 is the same for all centres of a face, so ||c||^2 / 2 - x . c orders them.
+        Among few classes: ||x||^2 is the same for all centres of a face, so ||c||^2 / 2 - x . c orders them.
         """
         classes, count, _ = centers.shape
-        half = centers.square().sum(dim=2) / 2
         if count == 1:
             return torch.zeros_like(y)
-        if classes <= _FEW_CLASSES:
-            products = (x @ centers.flatten(0, 1).T).view(-1, classes, count)
-            products = products[torch.arange(len(x), device=x.device), y]
-        else:
-            products = torch.bmm(centers[y], x[:, :, None]).squeeze(2)
-        return (half[y] - products).argmin(dim=1)
+        if classes > _FEW_CLASSES:
+            own = centers.index_select(0, y)  # (B, K, D)
+            return torch.cdist(x[:, None], own, compute_mode="donot_use_mm_for_euclid_dist")[:, 0].argmin(dim=1)
+        half = centers.square().sum(dim=2) / 2
+        products = (x @ centers.flatten(0, 1).T).view(-1, classes, count)
+        return (half - products)[torch.arange(len(x), device=x.device), y].argmin(dim=1)
 
     def _together(self, centers: Tensor) -> tuple[Tensor, Tensor]:
         """Return the margin's sum over ordered pairs, and to each centre the gradient of its own pairs, once each."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from exprembed.errors import BadInputError, WrongUseError, unknown_name
 from exprembed.losses import LOSSES
 from exprembed.losses._base import Constant, check_batch, check_va, full_precision, per_face
-from exprembed.losses._centers import CenteredLoss, all_reduced, class_means, class_sums
+from exprembed.losses._centers import CenteredLoss, all_reduced, class_sums, renumbered
 
 _USES = {"both": slice(0, 2), "valence": slice(0, 1), "arousal": slice(1, 2)}
 _FARTHEST = 2 * math.sqrt(2)
@@ -108,15 +108,19 @@ class VACenterLoss(CenteredLoss):
         if va.shape != (len(x), 2):
             raise BadInputError(f"valence_arousal must be ({len(x)}, 2); got {tuple(va.shape)}")
         check_va(va)
-        away = (va - self._means_of(va, y))[:, _USES[self.use]]
+        rows, classes = renumbered(y) if centers is None else (y, len(centers))
+        with torch.no_grad():
+            sums, counts = class_sums(va, rows, classes)
+            usual = self._usual(sums, counts)
+        away = (va - usual.index_select(0, rows))[:, _USES[self.use]]
         weights = (_FARTHEST - torch.linalg.vector_norm(away, dim=1)).square() / 4
         if centers is None:
-            means, rows = class_means(x, y)
-            differences = x - means[rows]
+            means = class_sums(x, rows, classes)[0] / counts[:, None]
+            differences = x - means.index_select(0, rows)
         else:
-            differences = x - centers[y]
+            differences = x - centers.index_select(0, y)
             self.move(y, differences)
-            self._count(va, y)
+            self._count(sums, counts)
         losses = weights * differences.square().sum(dim=1) / 2
         return self.reduced({"loss": per_face(losses, indices_tuple)}, x, y)
 
@@ -125,23 +129,20 @@ class VACenterLoss(CenteredLoss):
             return self.check(embeddings, labels)
         return full_precision(embeddings)[0], check_batch(embeddings, labels), None
 
-    @torch.no_grad()
-    def _means_of(self, va: Tensor, y: Tensor) -> Tensor:
-        """Return, (B, 2), the mean valence and arousal of each face's class."""
-        means, rows = class_means(va, y)
-        of_batch = means[rows]
+    def _usual(self, sums: Tensor, counts: Tensor) -> Tensor:
+        """Return, (C, 2), the mean valence and arousal of each class that occurs, from the sums over the batch."""
+        if self._given is not None:
+            return self._given.like(sums)
+        of_batch = sums / counts[:, None]
         if self.local:
             return of_batch
-        if self._given is not None:
-            return self._given.like(va)[y]
-        return torch.where(self.va_counts[y][:, None] > 0, self.va_means[y].to(va.dtype), of_batch)
+        return torch.where(self.va_counts[:, None] > 0, self.va_means.to(sums.dtype), of_batch)
 
     @torch.no_grad()
-    def _count(self, va: Tensor, y: Tensor) -> None:
-        """Take the batch into the running means."""
+    def _count(self, sums: Tensor, counts: Tensor) -> None:
+        """Take the batch's sums into the running means."""
         if not self.training or self._given is not None:
             return
-        sums, counts = all_reduced(*class_sums(va, y, len(self.va_means)))
-        self.va_counts += counts.to(self.va_counts)
-        change = (sums - counts[:, None] * self.va_means) / self.va_counts.clamp(min=1)[:, None]
-        self.va_means += change.to(self.va_means)
+        sums, counts = all_reduced(sums, counts)
+        self.va_counts.add_(counts)
+        self.va_means.add_((sums - counts[:, None] * self.va_means) / self.va_counts.clamp(min=1)[:, None])

@@ -5,11 +5,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pytorch_metric_learning.distances import CosineSimilarity, LpDistance
 from pytorch_metric_learning.losses import MultipleLosses
 from pytorch_metric_learning.reducers import SumReducer
 
 from exprembed.errors import BadInputError, WrongUseError
-from exprembed.losses import NoAnchorTripletLoss
+from exprembed.losses import EuclideanDistance, NoAnchorTripletLoss
 
 
 def reference(x, triplets, margins):
@@ -151,13 +152,101 @@ def test_wrong_use():
     x = torch.randn(4, 3)
     with pytest.raises(WrongUseError, match="indices_tuple"):
         NoAnchorTripletLoss()(x, torch.zeros(4))
-    with pytest.raises(WrongUseError, match="negative"):
-        NoAnchorTripletLoss(-0.1)
+    for margin in (-0.1, float("nan")):
+        with pytest.raises(WrongUseError, match="margin must not be negative"):
+            NoAnchorTripletLoss(margin)
+        with pytest.raises(WrongUseError, match="two_class must not be negative"):
+            NoAnchorTripletLoss(0.2, {"two_class": margin})
     with pytest.raises(WrongUseError, match="one_class"):
         NoAnchorTripletLoss(0.2, {"one_clas": 0.1})
     with pytest.raises(BadInputError, match="row 9 of 4"):
         NoAnchorTripletLoss()(x, indices_tuple=([0], [1], [9]))
+    for triplet in ([-1], [1], [2]), ([0], [-1], [2]), ([0], [1], [-1]):  # not the last row: a face not found
+        with pytest.raises(BadInputError, match="row -1 of 4"):
+            NoAnchorTripletLoss()(x, indices_tuple=triplet)
     with pytest.raises(BadInputError, match="margins"):
         NoAnchorTripletLoss()(x, indices_tuple=([0], [1], [2]), margins=torch.ones(3))
     with pytest.raises(BadInputError, match=r"\(B, D\)"):
         NoAnchorTripletLoss()(x[0], indices_tuple=([0], [1], [2]))
+
+
+# name: (what the loss is given, how near or similar two rows are, whether more is nearer)
+DISTANCES = {
+    "cosine": (CosineSimilarity(), lambda v, w: v @ w / np.sqrt((v @ v) * (w @ w)), True),
+    "normalised": (EuclideanDistance(normalize_embeddings=True), lambda v, w: length(unit(v) - unit(w)), False),
+    "squared": (EuclideanDistance(power=2), lambda v, w: length(v - w) ** 2, False),
+    # Row by row the library adds 1e-6 to each difference, from its matrix of all pairs it does not.
+    "library": (LpDistance(normalize_embeddings=True), lambda v, w: length(unit(v) - unit(w)), False),
+}
+
+
+def length(v):
+    return np.sqrt((v**2).sum())
+
+
+def unit(v):
+    return v / length(v)
+
+
+def with_distance(x, triplets, margins, closeness, inverted):
+    """Eq. 1 of another distance, and its gradient by central differences."""
+
+    def value_of(rows):
+        total = 0.0
+        for (a, b, odd), margin in zip(triplets, margins, strict=True):
+            for end in (a, b):
+                gap = closeness(rows[a], rows[b]) - closeness(rows[end], rows[odd])
+                total += max(0.0, (-gap if inverted else gap) + margin)
+        return total / len(triplets)
+
+    gradient = np.zeros_like(x)
+    for place in np.ndindex(x.shape):
+        sides = []
+        for step in (1e-6, -1e-6):
+            moved = x.copy()
+            moved[place] += step
+            sides.append(value_of(moved))
+        gradient[place] = (sides[0] - sides[1]) / 2e-6
+    return value_of(x), gradient
+
+
+# 8 embeddings: 5 triplets go row by row, 24 by the matrix of all pairs.
+@pytest.mark.parametrize("t", [5, 24])
+@pytest.mark.parametrize("name", DISTANCES)
+@pytest.mark.parametrize("seed", range(2))
+def test_another_distance(name, t, seed):
+    distance, closeness, inverted = DISTANCES[name]
+    x, triplets, margins = draw(seed, n=8, d=3, t=t)
+    x = x * np.random.default_rng(seed).uniform(0.5, 2, (len(x), 1))
+    tensor = torch.tensor(x, requires_grad=True)
+    loss = NoAnchorTripletLoss(distance=distance)(
+        tensor, indices_tuple=tuple(triplets.T), margins=torch.tensor(margins)
+    )
+    loss.backward()
+    value, gradient = with_distance(x, triplets, margins, closeness, inverted)
+    assert value > 0
+    assert float(loss) == pytest.approx(value, abs=1e-5 if name == "library" else 1e-12)
+    assert np.abs(tensor.grad.numpy() - gradient).max() < (1e-4 if name == "library" else 1e-8)
+
+
+@pytest.mark.parametrize("distance", [None, *(row[0] for row in DISTANCES.values())])
+def test_both_routes_give_the_same(distance):
+    x, triplets, margins = draw(4, n=10, t=60)  # the matrix of all pairs
+    loss, found = NoAnchorTripletLoss(distance=distance), []
+    many, parts = torch.tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+    loss(many, indices_tuple=tuple(triplets.T), margins=torch.tensor(margins)).backward()
+    for few, margin in zip(np.split(triplets, 20), np.split(margins, 20), strict=True):  # row by row
+        value = loss(parts, indices_tuple=tuple(few.T), margins=torch.tensor(margin))
+        (value / 20).backward()
+        found.append(float(value.detach()))
+    tolerance = 1e-5 if isinstance(distance, LpDistance) and not isinstance(distance, EuclideanDistance) else 1e-12
+    together = loss(many, indices_tuple=tuple(triplets.T), margins=torch.tensor(margins))
+    assert float(together) == pytest.approx(np.mean(found), abs=tolerance)
+    assert np.abs(many.grad - parts.grad).max() < tolerance
+
+
+@pytest.mark.parametrize("t", [1, 60])
+def test_coinciding_embeddings_on_both_routes(t):
+    x = torch.ones(3, 4, dtype=torch.float64, requires_grad=True)
+    NoAnchorTripletLoss(margin=0.2)(x, indices_tuple=([0] * t, [1] * t, [2] * t)).backward()
+    assert torch.equal(x.grad, torch.zeros_like(x))
