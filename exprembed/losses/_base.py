@@ -25,7 +25,9 @@ class EuclideanDistance(LpDistance):  # type: ignore[misc]  # the library is unt
     """
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - the library's own options
-        super().__init__(**{"normalize_embeddings": False, "p": 2, **kwargs})
+        if kwargs.get("p", 2) != 2:
+            raise WrongUseError(f"EuclideanDistance is the L2 norm, p=2; got p={kwargs['p']}: take LpDistance")
+        super().__init__(**{"normalize_embeddings": False, **kwargs})
 
     def compute_mat(self, query_emb: Tensor, ref_emb: Tensor | None) -> Tensor:
         """Return (B, R) distances, each exact: no ||x||^2 + ||y||^2 - 2 xy, which loses the small ones."""
@@ -53,7 +55,7 @@ class ExpressionLoss(BaseMetricLossFunction):  # type: ignore[misc]  # the libra
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - the library's own options
         if kwargs.get("distance") is not None and not self.ANY_DISTANCE:
             raise WrongUseError(
-                f"{type(self).__name__} is defined on the plain L2 distance and takes no other; got {kwargs['distance']}"
+                f"{type(self).__name__} is defined without a choice of distance; got {kwargs['distance']}"
             )
         super().__init__(**kwargs)
         self.breakdown: dict[str, Tensor] = {}
@@ -110,13 +112,13 @@ class Constant:
         return self._last
 
 
-def per_face(values: Tensor, indices_tuple: Any = None, labels: Tensor | None = None) -> Term:  # noqa: ANN401
+def per_face(values: Tensor, indices_tuple: Any = None) -> Term:  # noqa: ANN401
     """Make a term of one value a face; a miner's tuples weigh each face by how often they name it, as the library does."""
     if not len(values):
         return whole(0)
     if indices_tuple is not None:
-        reference = values if labels is None else labels
-        values = values * convert_to_weights(indices_tuple, reference, dtype=values.dtype)
+        named = tuple(torch.as_tensor(rows, dtype=torch.long, device=values.device) for rows in indices_tuple)
+        values = values * convert_to_weights(named, values, dtype=values.dtype)
     return {"losses": values, "indices": torch.arange(len(values), device=values.device), "reduction_type": "element"}
 
 

@@ -94,7 +94,7 @@ class FocalLoss(ExpressionLoss):
 
     Raises:
         WrongUseError: a negative gamma.
-        BadInputError: shapes that do not fit, labels that are no class numbers.
+        BadInputError: shapes that do not fit, labels that are no class numbers, weights that are negative or not finite.
 
     Example:
         >>> FocalLoss(gamma=2.0)(torch.zeros(1, 2), torch.tensor([0])).round(decimals=4)

@@ -75,7 +75,9 @@ class MultiDomainCrossEntropy(ExpressionLoss):
             raise BadInputError(f"logits must be ({number}, B, {classes}); got {tuple(logits.shape)}")
         y = check_batch(logits[0], labels, classes, name="logits")
         try:
-            j = check_batch(logits[0], torch.as_tensor(domains), number, name="logits")
+            j = check_batch(
+                logits[0], torch.as_tensor(domains, dtype=None if len(domains) else torch.long), number, name="logits"
+            )
         except BadInputError as error:
             raise BadInputError(f"domains: {error}") from error
         (z,) = full_precision(logits[j, torch.arange(len(j), device=logits.device)])

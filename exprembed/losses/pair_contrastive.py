@@ -53,7 +53,7 @@ class PairContrastiveLoss(ExpressionLoss):
 
     Raises:
         WrongUseError: a negative margin, both sums left out, an inverted distance (a similarity).
-        BadInputError: shapes that do not fit, labels that are no class numbers.
+        BadInputError: shapes that do not fit, labels that are no class numbers, a pair that names a row that is not there.
 
     Example:
         >>> loss = PairContrastiveLoss(margin=2.0)

@@ -208,3 +208,15 @@ def test_bad_labels_move_nothing():
     with pytest.raises(BadInputError):
         loss(torch.zeros(2, D), torch.tensor([0, 5]))
     assert np.array_equal(loss.centers.numpy(), start)
+
+
+def test_a_miner_may_speak_in_lists_and_euclid_knows_one_norm():
+    from exprembed.losses import EuclideanDistance, MultiDomainCrossEntropy
+
+    loss, x, y = CenterLoss(2, 2).eval(), torch.randn(4, 2), torch.tensor([0, 1, 0, 1])
+    lists, tensors = ([0, 1], [2, 3], [1, 0]), tuple(map(torch.tensor, ([0, 1], [2, 3], [1, 0])))
+    assert torch.equal(loss(x, y, lists), loss(x, y, tensors))
+    with pytest.raises(WrongUseError, match="p=1"):
+        EuclideanDistance(p=1)
+    none = MultiDomainCrossEntropy.from_counts([[2, 2]])(torch.zeros(1, 0, 2), torch.empty(0, dtype=torch.long), [])
+    assert float(none) == 0
