@@ -303,10 +303,9 @@ def main(
         embeddings[f"softmax network {layer}"] = ("cosine", [makers[layer] for makers in layers])
     embeddings["label-triplet network"] = ("l2", [embed_with(load_model(path), cache) for path in labels or []])
     if fecnet:
-        inner = [embed_with(hidden_layer(path), cache) for path in fecnet]
-        plain = [embed_with(load_model(path).with_mirror(False), cache) for path in fecnet]
-        embeddings["hidden layer of FECNet (256-d)"] = ("cosine", inner)
-        embeddings["FECNet-16d, without mirror image"] = ("l2", plain)
+        inner, plain = hidden_layer(fecnet[0]), load_model(fecnet[0]).with_mirror(False)
+        embeddings["hidden layer of FECNet (256-d)"] = ("cosine", [embed_with(inner, cache)])
+        embeddings["FECNet-16d, without mirror image"] = ("l2", [embed_with(plain, cache)])
         embeddings["FECNet-16d"] = ("l2", [embed_with(load_model(path).with_mirror(), cache) for path in fecnet])
     for entry in more or []:
         name, _, path = entry.partition("=")
