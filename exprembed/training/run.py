@@ -82,10 +82,13 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
     lightning.seed_everything(recipe.seed, verbose=False)
     model = build_model(recipe)
     faces, triplets = read_faces(recipe.data)
+    kept, watched = _split(faces, recipe.data.holdout)
     if recipe.data.synthetic:
         faces = _with_synthetic(faces, recipe.data.synthetic, folder / "synthetic")
+        # Rendered faces are easy: watched, they would flatter the score.
+        kept = np.append(kept, np.ones(len(faces) - len(kept), bool))
+        watched = np.append(watched, np.zeros(len(faces) - len(watched), bool))
     inputs = load_inputs(recipe, model, faces)
-    kept, watched = _split(faces, recipe.data.holdout)
     sampler = make_sampler(recipe, FaceTable(faces[kept]), triplets)
     steps = StepDataset(inputs[kept], FaceTable(faces[kept]), sampler, model.classes)
     module = TrainingModule(model, recipe, steps, _watch(inputs[watched], faces[watched]))

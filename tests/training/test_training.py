@@ -295,3 +295,14 @@ def test_losses_are_told_of_model_and_faces(tmp_path):
     assert logit.facts.histogram.probabilities.shape == (10, 10, 8)
     stored = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert torch.equal(stored["objectives.3.loss.centers"], island.loss.centers)
+
+
+def test_rendered_faces_always_train(ferplus_like, tmp_path):
+    """They are easy: held out, they would flatter what a run is watched by."""
+    plain = train(small(ferplus_like, "steps=1", "data.holdout=0.4"), tmp_path / "plain", progress=False)
+    mixed = train(
+        small(ferplus_like, "steps=1", "data.holdout=0.4", "data.synthetic=24"), tmp_path / "mixed", progress=False
+    )
+    assert mixed.faces == plain.faces + 24
+    assert plain.watched is not None
+    assert mixed.watched is not None
