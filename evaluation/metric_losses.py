@@ -155,7 +155,7 @@ def outputs(model: Embedder, faces: FaceTable) -> tuple[np.ndarray, np.ndarray]:
     parts = []
     with torch.inference_mode():
         for start in range(0, len(maps), 512):
-            block = torch.from_numpy(np.ascontiguousarray(maps[start : start + 512])).float()
+            block = torch.from_numpy(np.array(maps[start : start + 512], np.float32))
             parts.append(model.eval().from_features(block))
     embeddings = torch.cat([part.embedding for part in parts]).numpy()
     return embeddings, torch.cat([part.logits for part in parts if part.logits is not None]).numpy()
