@@ -44,7 +44,7 @@ class TrainingResult:
     weights: Path
     faces: int
     watched: float | None
-    objectives: Sequence[Objective]
+    objectives: Sequence[Objective] = ()
 
 
 def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool = True) -> TrainingResult:
