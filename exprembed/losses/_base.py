@@ -85,11 +85,13 @@ class ExpressionLoss(BaseMetricLossFunction):  # type: ignore[misc]  # the libra
             return self.reducer(terms, embeddings, labels)  # type: ignore[no-any-return]  # the terms themselves
         values: dict[str, Tensor] = {}
         for name in sorted(terms, key=lambda name: not torch.is_tensor(terms[name]["losses"])):  # empty terms last
-            has_gradient = len(embeddings) and any(value.requires_grad for value in values.values())
-            if torch.is_tensor(terms[name]["losses"]) or not has_gradient:
+            losses, empty = terms[name]["losses"], not torch.is_tensor(terms[name]["losses"])
+            if not empty and terms[name]["reduction_type"] == "already_reduced":
+                values[name] = losses
+            elif empty and len(embeddings) and any(value.requires_grad for value in values.values()):
+                values[name] = embeddings.new_zeros(())  # the library's zero runs over the whole batch for its gradient
+            else:
                 values[name] = self.reducer_of(name)({name: terms[name]}, embeddings, labels)
-            else:  # the library's zero runs over the whole batch for its gradient, and there is another already
-                values[name] = embeddings.new_zeros(())
         self.breakdown = {name: values[name].detach() for name in terms}
         total: Tensor = reduce(torch.add, values.values())
         return total

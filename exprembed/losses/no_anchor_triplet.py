@@ -10,7 +10,8 @@ from torch import Tensor
 from exprembed.data.tables import TRIPLET_TYPES
 from exprembed.errors import BadInputError, WrongUseError, unknown_name
 from exprembed.losses import LOSSES
-from exprembed.losses._base import ExpressionLoss, check_rows, full_precision, not_negative, whole
+from exprembed.losses._base import EuclideanDistance, ExpressionLoss, check_rows, full_precision, not_negative, whole
+from exprembed.losses._distances import listed_distances
 
 
 @LOSSES.register("no_anchor_triplet")
@@ -91,18 +92,24 @@ class NoAnchorTripletLoss(ExpressionLoss):
         if margin.ndim and margin.shape != a.shape:
             raise BadInputError(f"margins must be a number or ({len(a)},); got {tuple(margin.shape)}")
         (x,) = full_precision(embeddings)
-        pair, to_a, to_b = self._distances(x, a, b, odd)
-        hinges = [(self.distance.margin(pair, far) + margin).relu() for far in (to_a, to_b)]
         if not len(a):
             return self.reduced({"loss": whole(0)}, x)
-        return self.reduced({"loss": {"losses": sum(hinges), "indices": (a, b, odd), "reduction_type": "triplet"}}, x)
+        distances = self._distances(x, torch.cat([a, a, b]), torch.cat([b, odd, odd]))
+        pair, far = torch.split(distances.view(3, -1), [1, 2])
+        hinges = (self.distance.margin(pair, far) + margin).relu().sum(dim=0)
+        return self.reduced({"loss": {"losses": hinges, "indices": (a, b, odd), "reduction_type": "triplet"}}, x)
 
-    def _distances(self, x: Tensor, a: Tensor, b: Tensor, odd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return d(a, b), d(a, odd), d(b, odd): from all pairs of faces where the triplets name more than there are."""
-        if len(x) ** 2 <= 3 * len(a):
-            every = self.distance(x)
-            return every[a, b], every[a, odd], every[b, odd]
+    def _distances(self, x: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Return the distances of listed rows; another than ours from the matrix where they name more than there are."""
+        ours = type(self.distance) is EuclideanDistance
+        if not ours and len(x) ** 2 <= len(first):
+            every: Tensor = self.distance(x)[first, second]
+            return every
         x = self.distance.maybe_normalize(x)
-        pairs = ((x[a], x[b]), (x[a], x[odd]), (x[b], x[odd]))
-        first, second, third = (self.distance.pairwise_distance(*pair) ** self.distance.power for pair in pairs)
-        return first, second, third
+        row_by_row = listed_distances if ours else self._row_by_row
+        distances = row_by_row(x, first, second)
+        return distances if self.distance.power == 1 else distances**self.distance.power
+
+    def _row_by_row(self, x: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        distances: Tensor = self.distance.pairwise_distance(x[first], x[second])
+        return distances

@@ -164,9 +164,9 @@ def _positive(x: Tensor, rows: Tensor, classes: int, divisor: int) -> Tensor:
     with torch.no_grad():
         sums, counts = class_sums(x, rows, classes)
         away = x - (sums / counts[:, None]).index_select(0, rows)
-        gradient = away * (counts / divisor).index_select(0, rows)[:, None]
-        value = away.flatten() @ gradient.flatten() / 2
-    return with_gradient(value, gradient, x)
+        weights = (counts / divisor).index_select(0, rows)
+        value = away.square().sum(dim=1) @ weights / 2
+    return with_gradient(value, away.mul_(weights[:, None]), x)
 
 
 def _negative(x: Tensor, rows: Tensor, margin: float, divisor: int) -> Tensor:

@@ -13,7 +13,7 @@ from exprembed.losses._base import not_negative, per_face, whole
 from exprembed.losses._centers import CenteredLoss
 
 # Up to so many classes one product with every centre is quicker than gathering each face's own ones (and is smaller).
-_FEW_CLASSES = 16
+_FEW_CLASSES = 32
 
 
 @LOSSES.register("subclass")
