@@ -94,14 +94,47 @@ def small_resnet(widths: Sequence[int], blocks: Sequence[int], size: int) -> Bac
         for i in range(count):
             layers.append(BasicBlock(inputs, width, 2 if stage and not i else 1))
             inputs = width
-    preprocessing = Preprocessing(size=size, channels=1, mean=(0.5,), std=(0.25,), alignment=FER_ALIGNMENT)
-    return Backbone(nn.Sequential(*layers), inputs, preprocessing)
+    return _grey(layers, inputs, size)
 
 
 @BACKBONES.register("resnet10_grey48")
 def resnet10_grey48() -> Backbone:
     """Ten layers, 48x48 grey, for two cores without a GPU: (B, 1, 48, 48) to (B, 320, 3, 3)."""
     return small_resnet((40, 80, 160, 320), (1, 1, 1, 1), 48)
+
+
+def small_vgg(widths: Sequence[int], convolutions: Sequence[int], size: int) -> Backbone:
+    """Return a VGG for small grey faces: stages of 3x3 convolutions at full resolution first, a 2x2 maximum between.
+
+    At the same seconds on a CPU it learns faster than `small_resnet`: lines a pixel wide (a frown, a lid) pass through a
+    few thin layers before anything is thrown away.
+    """
+    layers: list[nn.Module] = [ImageStandardize()]
+    inputs = 1
+    for stage, (width, count) in enumerate(zip(widths, convolutions, strict=True)):
+        if stage:
+            layers.append(nn.MaxPool2d(2))
+        for _ in range(count):
+            layers += [nn.Conv2d(inputs, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            inputs = width
+    return _grey(layers, inputs, size)
+
+
+def _grey(layers: Sequence[nn.Module], out_channels: int, size: int) -> Backbone:
+    preprocessing = Preprocessing(size=size, channels=1, mean=(0.5,), std=(0.25,), alignment=FER_ALIGNMENT)
+    return Backbone(nn.Sequential(*layers), out_channels, preprocessing)
+
+
+@BACKBONES.register("vgg8_grey48")
+def vgg8_grey48() -> Backbone:
+    """Eight convolutions, 48x48 grey, the packaged model's: (B, 1, 48, 48) to (B, 256, 3, 3); 0.6 million numbers."""
+    return small_vgg((16, 32, 64, 128, 256), (1, 2, 2, 2, 1), 48)
+
+
+@BACKBONES.register("vgg8_grey48_wide")
+def vgg8_grey48_wide() -> Backbone:
+    """Eight convolutions, half as wide again: (B, 1, 48, 48) to (B, 384, 3, 3); 1.3 million numbers."""
+    return small_vgg((16, 48, 96, 192, 384), (1, 2, 2, 2, 1), 48)
 
 
 def _torchvision(builder: str, out_channels: int, cut: Callable[[Any], nn.Module]) -> Backbone:

@@ -21,6 +21,7 @@ from exprembed.errors import unknown_name
 from exprembed.metrics import triplet_accuracy
 from exprembed.models.base import Embedder, EmbedderOutput
 from exprembed.training.objectives import Facts, Objective
+from exprembed.training.optimizers import OPTIMIZERS, convolution_weights
 from exprembed.training.recipe import Recipe
 
 
@@ -122,14 +123,22 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]  # the li
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own form
         """Build the optimiser and the schedule, a function of the step alone."""
         recipe = self.recipe
-        backbone = [p for module in self.model.frozen_modules() for p in module.parameters() if p.requires_grad]
-        known = {id(p) for p in backbone}
-        others = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
-        groups = [{"params": others, "lr": recipe.learning_rate}]
-        if backbone:
-            groups.append({"params": backbone, "lr": recipe.learning_rate * recipe.backbone_learning_rate})
-        cls = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-        optimizer = cls(groups, weight_decay=recipe.weight_decay)
+        backbone = {id(p) for module in self.model.frozen_modules() for p in module.parameters()}
+        convolutions = convolution_weights(self) if recipe.optimizer == "muon" else set()
+        found: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for parameter in self.parameters():
+            if parameter.requires_grad:
+                kind = id(parameter) in backbone, id(parameter) in convolutions
+                found.setdefault(kind, []).append(parameter)
+        groups = [
+            {
+                "params": parameters,
+                "lr": recipe.learning_rate * (recipe.backbone_learning_rate if of_backbone else 1.0),
+                "muon": by_muon,
+            }
+            for (of_backbone, by_muon), parameters in sorted(found.items(), key=lambda entry: entry[0])
+        ]
+        optimizer = OPTIMIZERS[recipe.optimizer](groups, weight_decay=recipe.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

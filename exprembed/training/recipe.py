@@ -80,10 +80,10 @@ class Recipe:
         augmentation: arguments of `Augmentation`; empty for its defaults; None for no variation.
         sizes: {share of the steps done: input size}: small inputs first make early steps cheap. Empty: always the
             model's own size. The last must be the model's.
-        optimizer: "adam" or "adamw".
+        optimizer: "adam", "adamw", or "muon" (Muon for convolutions, at ten times the learning rate, AdamW for the rest).
         learning_rate: the peak.
         backbone_learning_rate: factor on it for the backbone.
-        weight_decay: of AdamW.
+        weight_decay: of AdamW and Muon.
         schedule: "constant", or "cosine" (linear warm-up over `warmup` of the steps, then a half cosine to 0).
         warmup: share of the steps.
         steps: optimiser steps.
@@ -119,7 +119,7 @@ class Recipe:
     def __post_init__(self) -> None:
         """Refuse names and numbers that no run could use."""
         choices: list[tuple[str, Any, tuple[str, ...]]] = [
-            ("optimizer", self.optimizer, ("adam", "adamw")),
+            ("optimizer", self.optimizer, ("adam", "adamw", "muon")),
             ("schedule", self.schedule, ("constant", "cosine")),
         ]
         choices += [("sampler", self.sampler.get("kind"), SAMPLERS), ("missing", self.data.missing, ("error", "skip"))]
