@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from exprembed.losses import LOSSES
-from exprembed.losses._base import not_negative, per_face, whole, with_gradient
+from exprembed.losses._base import no_autocast, not_negative, per_face, whole, with_gradient
 from exprembed.losses._centers import CenteredLoss
 
 
@@ -45,7 +45,7 @@ class _CentersApart(CenteredLoss):
     ) -> Tensor:
         """Return the loss, then move the centres; `ref_*` play no part."""
         x, y, centers = self.check(embeddings, labels)
-        with torch.autocast(x.device.type, enabled=False):
+        with no_autocast(x):
             differences = x - centers.index_select(0, y)
             losses = differences.square().sum(dim=1) / 2
             with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from exprembed.data.tables import TRIPLET_TYPES
 from exprembed.errors import BadInputError, WrongUseError, unknown_name
 from exprembed.losses import LOSSES
 from exprembed.losses._base import EuclideanDistance, ExpressionLoss, check_rows, full_precision, not_negative, whole
-from exprembed.losses._distances import listed_distances
+from exprembed.losses._hinges import all_distances, route_of, triplet_hinges
+_PAIRS = ((0, 1), (0, 2), (1, 2))  # (a, b), (a, odd), (b, odd)
 
 
 @LOSSES.register("no_anchor_triplet")
@@ -80,36 +82,43 @@ class NoAnchorTripletLoss(ExpressionLoss):
             )
         if embeddings.ndim != 2:
             raise BadInputError(f"embeddings must be (B, D); got {tuple(embeddings.shape)}")
-        a, b, odd = (torch.as_tensor(index, dtype=torch.long, device=embeddings.device) for index in indices_tuple)
-        if not (a.shape == b.shape == odd.shape and a.ndim == 1):
-            raise BadInputError(
-                f"a, b and odd must be (T,) each; got {tuple(a.shape)}, {tuple(b.shape)}, {tuple(odd.shape)}"
-            )
-        check_rows(torch.cat([a, b, odd]), len(embeddings), "a triplet")
-        margin = torch.as_tensor(
-            self.margin if margins is None else margins, dtype=embeddings.dtype, device=embeddings.device
-        )
-        if margin.ndim and margin.shape != a.shape:
-            raise BadInputError(f"margins must be a number or ({len(a)},); got {tuple(margin.shape)}")
+        indices = [torch.as_tensor(index, dtype=torch.long, device=embeddings.device) for index in indices_tuple]
+        shapes = {tuple(index.shape) for index in indices}
+        if len(shapes) > 1 or indices[0].ndim != 1:
+            raise BadInputError(f"a, b and odd must be (T,) each; got {', '.join(str(tuple(i.shape)) for i in indices)}")
+        rows = torch.stack(indices)
+        check_rows(rows, len(embeddings), "a triplet")
+        if margins is None:
+            margins = self.margin
+        elif not isinstance(margins, int | float):
+            margins = torch.as_tensor(margins, dtype=embeddings.dtype, device=embeddings.device)
+            if margins.ndim and margins.shape != rows.shape[1:]:
+                raise BadInputError(f"margins must be a number or ({rows.shape[1]},); got {tuple(margins.shape)}")
         (x,) = full_precision(embeddings)
-        if not len(a):
+        if not rows.shape[1]:
             return self.reduced({"loss": whole(0)}, x)
-        distances = self._distances(x, torch.cat([a, a, b]), torch.cat([b, odd, odd]))
-        pair, far = torch.split(distances.view(3, -1), [1, 2])
-        hinges = (self.distance.margin(pair, far) + margin).relu().sum(dim=0)
-        return self.reduced({"loss": {"losses": hinges, "indices": (a, b, odd), "reduction_type": "triplet"}}, x)
+        hinges = self._hinges(x, rows, margins)
+        return self.reduced({"loss": {"losses": hinges, "indices": tuple(indices), "reduction_type": "triplet"}}, x)
 
-    def _distances(self, x: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """Return the distances of listed rows; another than ours from the matrix where they name more than there are."""
-        ours = type(self.distance) is EuclideanDistance
-        if not ours and len(x) ** 2 <= len(first):
-            every: Tensor = self.distance(x)[first, second]
-            return every
-        x = self.distance.maybe_normalize(x)
-        row_by_row = listed_distances if ours else self._row_by_row
-        distances = row_by_row(x, first, second)
-        return distances if self.distance.power == 1 else distances**self.distance.power
+    def _hinges(self, x: Tensor, rows: Tensor, margins: Tensor | float) -> Tensor:
+        """Return (T,) hinges: of few triplets by plain arithmetic on their distances."""
+        distance = self.distance
+        ours = type(distance) is EuclideanDistance and distance.power == 1
+        route = route_of(x, rows.shape[1]) if ours else None
+        if route is not None:
+            return triplet_hinges(distance.maybe_normalize(x), rows, margins, route)
+        ab, ao, bo = self._distances(x, rows, ours)
+        return (distance.margin(ab, ao) + margins).relu() + (distance.margin(ab, bo) + margins).relu()
 
-    def _row_by_row(self, x: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        distances: Tensor = self.distance.pairwise_distance(x[first], x[second])
-        return distances
+    def _distances(self, x: Tensor, rows: Tensor, ours: bool) -> Sequence[Tensor]:
+        """Return d(a,b), d(a,odd), d(b,odd), (T,) each; from all distances where triplets name more than there are."""
+        distance, many = self.distance, len(x) ** 2 <= 3 * rows.shape[1]
+        if many and not ours:
+            every = distance(x)
+            return [every[rows[i], rows[j]] for i, j in _PAIRS]
+        normal = distance.maybe_normalize(x)
+        if many:
+            return all_distances(normal, rows).unbind()
+        faces = [normal.index_select(0, index) for index in rows]
+        pairs = [distance.pairwise_distance(faces[i], faces[j]) for i, j in _PAIRS]
+        return pairs if distance.power == 1 else [pair**distance.power for pair in pairs]

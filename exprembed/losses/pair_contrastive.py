@@ -18,6 +18,7 @@ from exprembed.losses._base import (
     check_batch,
     check_rows,
     full_precision,
+    no_autocast,
     not_negative,
     whole,
     with_gradient,
@@ -91,7 +92,7 @@ class PairContrastiveLoss(ExpressionLoss):
         """Return the reduced loss."""
         named = indices_tuple is not None
         y = _labels_of(embeddings, labels, named)
-        with torch.autocast(embeddings.device.type, enabled=False):
+        with no_autocast(embeddings):
             (x,) = full_precision(embeddings)
             if not named and ref_emb is None and self._direct:
                 terms = self._all_pairs(x, y)

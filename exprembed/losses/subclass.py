@@ -9,7 +9,7 @@ from torch import Tensor
 
 from exprembed.errors import WrongUseError
 from exprembed.losses import LOSSES
-from exprembed.losses._base import not_negative, per_face, whole
+from exprembed.losses._base import no_autocast, not_negative, per_face, whole
 from exprembed.losses._centers import CenteredLoss
 
 # Up to so many classes one product with every centre is quicker than gathering each face's own ones (and is smaller).
@@ -92,7 +92,7 @@ class SubclassLoss(CenteredLoss):
     ) -> Tensor:
         """Return the loss, then move the centres; `ref_*` play no part."""
         x, y, centers = self.check(embeddings, labels)
-        with torch.autocast(x.device.type, enabled=False):
+        with no_autocast(x):
             rows = y * centers.shape[1] + self.nearest(x, y, centers)
             differences = x - centers.flatten(0, 1).index_select(0, rows)
             terms = {"subclass": per_face(differences.square().sum(dim=1) / 2, indices_tuple), "margin": whole(0)}
