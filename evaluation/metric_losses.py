@@ -36,7 +36,7 @@ from exprembed.training.recipe import ObjectivePlan
 
 COLUMNS = ("softmax", "kNN", "linear SVM", "softmax, plain accuracy", "triplets")
 NEIGHBOURS = 20
-SVM_FACES = 10_000
+SVM_FACES = 5_000
 
 
 @dataclass(frozen=True)
