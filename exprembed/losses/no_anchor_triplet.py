@@ -13,6 +13,7 @@ from exprembed.errors import BadInputError, WrongUseError, unknown_name
 from exprembed.losses import LOSSES
 from exprembed.losses._base import EuclideanDistance, ExpressionLoss, check_rows, full_precision, not_negative, whole
 from exprembed.losses._hinges import all_distances, route_of, triplet_hinges
+
 _PAIRS = ((0, 1), (0, 2), (1, 2))  # (a, b), (a, odd), (b, odd)
 
 
@@ -85,7 +86,9 @@ class NoAnchorTripletLoss(ExpressionLoss):
         indices = [torch.as_tensor(index, dtype=torch.long, device=embeddings.device) for index in indices_tuple]
         shapes = {tuple(index.shape) for index in indices}
         if len(shapes) > 1 or indices[0].ndim != 1:
-            raise BadInputError(f"a, b and odd must be (T,) each; got {', '.join(str(tuple(i.shape)) for i in indices)}")
+            raise BadInputError(
+                f"a, b and odd must be (T,) each; got {', '.join(str(tuple(i.shape)) for i in indices)}"
+            )
         rows = torch.stack(indices)
         check_rows(rows, len(embeddings), "a triplet")
         if margins is None:

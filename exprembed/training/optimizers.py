@@ -13,10 +13,10 @@ from torch import Tensor, nn
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 
-def orthogonalized(matrix: Tensor, steps: int = 5) -> Tensor:
+def orthogonalized(matrix: Tensor, steps: int = 5, precision: torch.dtype = torch.bfloat16) -> Tensor:
     """Return U V^T of a matrix U S V^T, about: every direction of an update gets the same weight, (m, n) to (m, n)."""
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = (wide / wide.norm().clamp(min=1e-7)).bfloat16()
+    x = (wide / wide.norm().clamp(min=1e-7)).to(precision)
     for _ in range(steps):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=_B, alpha=_C), x, beta=_A)
@@ -73,7 +73,9 @@ class Muon(torch.optim.AdamW):
             return
         state = self.state[weight]
         if not state:
+            state["step"] = torch.zeros(())  # AdamW looks for it when it takes up a checkpoint
             state["momentum"] = torch.zeros_like(weight)
+        state["step"] += 1
         state["momentum"].mul_(self.momentum).add_(gradient)
         update = gradient.add(state["momentum"], alpha=self.momentum).flatten(1)
         tall = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
