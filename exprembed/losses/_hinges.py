@@ -52,12 +52,14 @@ class Route(Protocol):
 
 
 def route_of(x: Tensor, triplets: int) -> type[Route] | None:
-    """Choose the quickest way; None where so few rows are fetched that plain arithmetic on them is."""
-    on_cpu, pairs = x.device.type == "cpu", 3 * triplets
-    block = _block(x)
-    if on_cpu and pairs * x.shape[1] > _FEW_NUMBERS and x.shape[1] > _SHORT:
-        if len(x) ** 2 <= pairs * (_ALL_PAIRS_FEW if pairs <= block else _ALL_PAIRS):
-            return AllPairs
+    """Choose the quickest way; None where plain arithmetic is: on few rows, or on all distances of short ones."""
+    pairs, every, block = 3 * triplets, len(x) ** 2, _block(x)
+    if pairs <= block and pairs * x.shape[1] <= _FEW_NUMBERS:
+        return None
+    if x.shape[1] <= _SHORT:
+        return None if pairs <= block or every <= pairs else Blocks
+    if x.device.type == "cpu" and every <= pairs * (_ALL_PAIRS_FEW if pairs <= block else _ALL_PAIRS):
+        return AllPairs
     return None if pairs <= block else Blocks
 
 

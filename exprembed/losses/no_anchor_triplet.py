@@ -111,7 +111,8 @@ class NoAnchorTripletLoss(ExpressionLoss):
         if route is not None:
             return triplet_hinges(distance.maybe_normalize(x), rows, margins, route)
         ab, ao, bo = self._distances(x, rows, ours)
-        return (distance.margin(ab, ao) + margins).relu() + (distance.margin(ab, bo) + margins).relu()
+        hinges: Tensor = (distance.margin(ab, ao) + margins).relu() + (distance.margin(ab, bo) + margins).relu()
+        return hinges
 
     def _distances(self, x: Tensor, rows: Tensor, ours: bool) -> Sequence[Tensor]:
         """Return d(a,b), d(a,odd), d(b,odd), (T,) each; from all distances where triplets name more than there are."""

@@ -15,13 +15,14 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 def orthogonalized(matrix: Tensor, steps: int = 5, precision: torch.dtype = torch.bfloat16) -> Tensor:
     """Return U V^T of a matrix U S V^T, about: every direction of an update gets the same weight, (m, n) to (m, n)."""
-    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = (wide / wide.norm().clamp(min=1e-7)).to(precision)
+    tall = matrix.shape[0] > matrix.shape[1]
+    wide = matrix.T if tall else matrix
+    x: Tensor = (wide / wide.norm().clamp(min=1e-7)).to(precision)
     for _ in range(steps):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=_B, alpha=_C), x, beta=_A)
     x = x.to(matrix.dtype)
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
+    return x.T if tall else x
 
 
 class Muon(torch.optim.AdamW):

@@ -60,6 +60,8 @@ def test_value_and_gradient(route, seed, faces, dim, triplets):
     [
         (64, 16, 64, None),
         (64, 16, 640, None),  # few numbers: a matrix of all distances does not pay
+        (64, 16, 100_000, None),  # all distances, by pdist
+        (4096, 16, 40_960, Blocks),
         (64, 512, 640, AllPairs),
         (300, 1024, 2000, AllPairs),
         (600, 1024, 2000, Blocks),

@@ -1,5 +1,7 @@
 """Muon beside AdamW: the update against a NumPy transcription, and who moves what."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -90,7 +92,7 @@ def test_state_goes_on_where_it_was():
     step(net, first)
     other.load_state_dict(net.state_dict())
     second = Muon(groups(other))
-    second.load_state_dict(first.state_dict())
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
     step(net, first)
     step(other, second)
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), other.parameters(), strict=True))
