@@ -90,10 +90,10 @@ def all_distances(x: Tensor, rows: Tensor) -> Tensor:
     """Return (3, T) d(a,b), d(a,odd), d(b,odd), picked from the distances of all pairs of the batch."""
     first, second = _sides(rows)
     low, high = torch.minimum(first, second), torch.maximum(first, second)
-    places = (low * (2 * len(x) - 1 - low)).div_(2, rounding_mode="floor").add_(high - low - 1)  # in pdist's order
-    alike = low == high
-    found = torch.nn.functional.pdist(x).index_select(0, places.masked_fill_(alike, 0))
-    return found.masked_fill(alike, 0).view(3, -1)
+    places = ((low * (2 * len(x) - 3 - low)) >> 1).add_(high).sub_(1)  # in pdist's order
+    every = torch.cat([torch.nn.functional.pdist(x), x.new_zeros(1)])
+    places = torch.where(low == high, len(every) - 1, places)  # a row and itself
+    return every.index_select(0, places).view(3, -1)
 
 
 class AllPairs:

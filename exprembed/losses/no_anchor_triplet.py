@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -83,13 +82,12 @@ class NoAnchorTripletLoss(ExpressionLoss):
             )
         if embeddings.ndim != 2:
             raise BadInputError(f"embeddings must be (B, D); got {tuple(embeddings.shape)}")
-        indices = [torch.as_tensor(index, dtype=torch.long, device=embeddings.device) for index in indices_tuple]
-        shapes = {tuple(index.shape) for index in indices}
-        if len(shapes) > 1 or indices[0].ndim != 1:
+        a, b, odd = (torch.as_tensor(i, dtype=torch.long, device=embeddings.device) for i in indices_tuple)
+        if not (a.shape == b.shape == odd.shape and a.ndim == 1):
             raise BadInputError(
-                f"a, b and odd must be (T,) each; got {', '.join(str(tuple(i.shape)) for i in indices)}"
+                f"a, b and odd must be (T,) each; got {tuple(a.shape)}, {tuple(b.shape)}, {tuple(odd.shape)}"
             )
-        rows = torch.stack(indices)
+        rows = torch.stack([a, b, odd])
         check_rows(rows, len(embeddings), "a triplet")
         if margins is None:
             margins = self.margin
@@ -101,7 +99,7 @@ class NoAnchorTripletLoss(ExpressionLoss):
         if not rows.shape[1]:
             return self.reduced({"loss": whole(0)}, x)
         hinges = self._hinges(x, rows, margins)
-        return self.reduced({"loss": {"losses": hinges, "indices": tuple(indices), "reduction_type": "triplet"}}, x)
+        return self.reduced({"loss": {"losses": hinges, "indices": (a, b, odd), "reduction_type": "triplet"}}, x)
 
     def _hinges(self, x: Tensor, rows: Tensor, margins: Tensor | float) -> Tensor:
         """Return (T,) hinges: of few triplets by plain arithmetic on their distances."""
@@ -110,19 +108,19 @@ class NoAnchorTripletLoss(ExpressionLoss):
         route = route_of(x, rows.shape[1]) if ours else None
         if route is not None:
             return triplet_hinges(distance.maybe_normalize(x), rows, margins, route)
-        ab, ao, bo = self._distances(x, rows, ours)
-        hinges: Tensor = (distance.margin(ab, ao) + margins).relu() + (distance.margin(ab, bo) + margins).relu()
+        distances = self._distances(x, rows, ours)
+        hinges: Tensor = (distance.margin(distances[:1], distances[1:]) + margins).relu().sum(dim=0)
         return hinges
 
-    def _distances(self, x: Tensor, rows: Tensor, ours: bool) -> Sequence[Tensor]:
-        """Return d(a,b), d(a,odd), d(b,odd), (T,) each; from all distances where triplets name more than there are."""
+    def _distances(self, x: Tensor, rows: Tensor, ours: bool) -> Tensor:
+        """Return (3, T) d(a,b), d(a,odd), d(b,odd); from all distances where triplets name more than there are."""
         distance, many = self.distance, len(x) ** 2 <= 3 * rows.shape[1]
         if many and not ours:
             every = distance(x)
-            return [every[rows[i], rows[j]] for i, j in _PAIRS]
+            return torch.stack([every[rows[i], rows[j]] for i, j in _PAIRS])
         normal = distance.maybe_normalize(x)
         if many:
-            return all_distances(normal, rows).unbind()
+            return all_distances(normal, rows)
         faces = [normal.index_select(0, index) for index in rows]
-        pairs = [distance.pairwise_distance(faces[i], faces[j]) for i, j in _PAIRS]
-        return pairs if distance.power == 1 else [pair**distance.power for pair in pairs]
+        pairs = torch.stack([distance.pairwise_distance(faces[i], faces[j]) for i, j in _PAIRS])
+        return pairs if distance.power == 1 else pairs**distance.power
