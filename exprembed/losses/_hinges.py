@@ -57,7 +57,7 @@ def route_of(x: Tensor, triplets: int) -> type[Route] | None:
     if pairs <= block and pairs * x.shape[1] <= _FEW_NUMBERS:
         return None
     if x.shape[1] <= _SHORT:
-        return None if pairs <= block or every <= pairs else Blocks
+        return None if pairs <= block or few_pairs(x, triplets) else Blocks
     if x.device.type == "cpu" and every <= pairs * (_ALL_PAIRS_FEW if pairs <= block else _ALL_PAIRS):
         return AllPairs
     return None if pairs <= block else Blocks
@@ -84,6 +84,12 @@ class _Hinges(torch.autograd.Function):
         pulls = torch.cat([far.sum(dim=0, keepdim=True), far.neg_()])
         with no_autocast(x):
             return ctx.route.gradient(x, rows, distances, pulls, tuple(kept)), None, None, None
+
+
+def few_pairs(x: Tensor, triplets: int) -> bool:
+    """Whether the distances of all pairs of the batch are quicker had than those of listed rows."""
+    every = len(x) ** 2
+    return x.shape[1] <= _SHORT and (every <= 4 * 3 * triplets or every * x.shape[1] <= _FEW_NUMBERS)
 
 
 def all_distances(x: Tensor, rows: Tensor) -> Tensor:

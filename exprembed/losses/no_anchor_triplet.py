@@ -11,7 +11,7 @@ from exprembed.data.tables import TRIPLET_TYPES
 from exprembed.errors import BadInputError, WrongUseError, unknown_name
 from exprembed.losses import LOSSES
 from exprembed.losses._base import EuclideanDistance, ExpressionLoss, check_rows, full_precision, not_negative, whole
-from exprembed.losses._hinges import all_distances, route_of, triplet_hinges
+from exprembed.losses._hinges import all_distances, few_pairs, route_of, triplet_hinges
 
 _PAIRS = ((0, 1), (0, 2), (1, 2))  # (a, b), (a, odd), (b, odd)
 
@@ -114,12 +114,12 @@ class NoAnchorTripletLoss(ExpressionLoss):
 
     def _distances(self, x: Tensor, rows: Tensor, ours: bool) -> Tensor:
         """Return (3, T) d(a,b), d(a,odd), d(b,odd); from all distances where triplets name more than there are."""
-        distance, many = self.distance, len(x) ** 2 <= 3 * rows.shape[1]
-        if many and not ours:
+        distance = self.distance
+        if not ours and len(x) ** 2 <= 3 * rows.shape[1]:
             every = distance(x)
             return torch.stack([every[rows[i], rows[j]] for i, j in _PAIRS])
         normal = distance.maybe_normalize(x)
-        if many:
+        if ours and few_pairs(x, rows.shape[1]):
             return all_distances(normal, rows)
         faces = [normal.index_select(0, index) for index in rows]
         pairs = torch.stack([distance.pairwise_distance(faces[i], faces[j]) for i, j in _PAIRS])
