@@ -228,7 +228,7 @@ def run(
                     figures[key] = picture(result, queries, split, f"{split.name}: {name}")
         sections.append(_section(split, chosen, scores, weight, figures))
     steps, batch = base.steps, base.sampler.get("batch_size")
-    note = f"{steps:,} steps of {batch} faces a head; lambda {weight}; trunk {Path(base.init).name if base.init else 'untrained'}."
+    note = f"{steps:,} steps of {batch} faces a head; lambda {weight}; trunk {Path(base.init).name if base.init else 'untrained'}"
     return Report("Metric losses beside weighted cross entropy", sections, {"setting": note}, tuple(seeds))
 
 
