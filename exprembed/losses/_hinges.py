@@ -53,7 +53,7 @@ class Route(Protocol):
 
 def route_of(x: Tensor, triplets: int) -> type[Route] | None:
     """Choose the quickest way; None where plain arithmetic is: on few rows, or on all distances of short ones."""
-    pairs, every, block = 3 * triplets, len(x) ** 2, _block(x)
+    pairs, every, block = 3 * triplets, x.shape[0] ** 2, _block(x)
     if pairs <= block and pairs * x.shape[1] <= _FEW_NUMBERS:
         return None
     if x.shape[1] <= _SHORT:
@@ -88,7 +88,7 @@ class _Hinges(torch.autograd.Function):
 
 def few_pairs(x: Tensor, triplets: int) -> bool:
     """Whether the distances of all pairs of the batch are quicker had than those of listed rows."""
-    every = len(x) ** 2
+    every = x.shape[0] ** 2
     return x.shape[1] <= _SHORT and (every <= 4 * 3 * triplets or every * x.shape[1] <= _FEW_NUMBERS)
 
 
@@ -96,7 +96,7 @@ def all_distances(x: Tensor, rows: Tensor) -> Tensor:
     """Return (3, T) d(a,b), d(a,odd), d(b,odd), picked from the distances of all pairs of the batch."""
     first, second = _sides(rows)
     low, high = torch.minimum(first, second), torch.maximum(first, second)
-    places = ((low * (2 * len(x) - 3 - low)) >> 1).add_(high).sub_(1)  # in pdist's order
+    places = ((low * (2 * x.shape[0] - 3 - low)) >> 1).add_(high).sub_(1)  # in pdist's order
     every = torch.cat([torch.nn.functional.pdist(x), x.new_zeros(1)])
     places = torch.where(low == high, len(every) - 1, places)  # a row and itself
     return every.index_select(0, places).view(3, -1)
@@ -110,17 +110,20 @@ class AllPairs:
 
     @staticmethod
     def distances(x: Tensor, rows: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return distances, and all of the batch, (B, B)."""
+        """Return distances, and all of the batch, (B, B), with the places of the pairs."""
         above = x.new_ones(len(x), len(x), dtype=torch.bool).triu_(diagonal=1)
         every = x.new_zeros(len(x), len(x)).masked_scatter_(above, torch.nn.functional.pdist(x))
         every = every + every.T
-        return every.view(-1).index_select(0, _places(x, rows)).view(3, -1), (every,)
+        first, second = _sides(rows)
+        places = first * len(x) + second
+        return every.view(-1).index_select(0, places).view(3, -1), (every, places)
 
     @staticmethod
     def gradient(x: Tensor, rows: Tensor, distances: Tensor, pulls: Tensor, kept: tuple[Tensor, ...]) -> Tensor:
         """Sum the pulls by pair first."""
-        totals = x.new_zeros(len(x) ** 2).index_add_(0, _places(x, rows), pulls.view(-1)).view(len(x), -1)
-        weights = _per_length(totals + totals.T, kept[0])
+        every, places = kept
+        totals = x.new_zeros(x.shape[0] ** 2).index_add_(0, places, pulls.view(-1)).view(len(x), -1)
+        weights = _per_length(totals + totals.T, every)
         return _gathered(x, weights.sum(dim=1), weights)
 
 
@@ -148,11 +151,6 @@ def _sides(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return both ends of the pairs (a, b), (a, odd), (b, odd): (3 T,) each."""
     a, b, odd = rows
     return torch.cat([a, a, b]), torch.cat([b, odd, odd])
-
-
-def _places(x: Tensor, rows: Tensor) -> Tensor:
-    first, second = _sides(rows)
-    return first * len(x) + second
 
 
 def _per_length(pulls: Tensor, distances: Tensor) -> Tensor:

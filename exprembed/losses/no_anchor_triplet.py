@@ -88,7 +88,7 @@ class NoAnchorTripletLoss(ExpressionLoss):
                 f"a, b and odd must be (T,) each; got {tuple(a.shape)}, {tuple(b.shape)}, {tuple(odd.shape)}"
             )
         rows = torch.stack([a, b, odd])
-        check_rows(rows, len(embeddings), "a triplet")
+        check_rows(rows, embeddings.shape[0], "a triplet")
         if margins is None:
             margins = self.margin
         elif not isinstance(margins, int | float):
@@ -115,12 +115,12 @@ class NoAnchorTripletLoss(ExpressionLoss):
     def _distances(self, x: Tensor, rows: Tensor, ours: bool) -> Tensor:
         """Return (3, T) d(a,b), d(a,odd), d(b,odd); from all distances where triplets name more than there are."""
         distance = self.distance
-        if not ours and len(x) ** 2 <= 3 * rows.shape[1]:
+        if not ours and x.shape[0] ** 2 <= 3 * rows.shape[1]:
             every = distance(x)
             return torch.stack([every[rows[i], rows[j]] for i, j in _PAIRS])
         normal = distance.maybe_normalize(x)
         if ours and few_pairs(x, rows.shape[1]):
             return all_distances(normal, rows)
-        faces = [normal.index_select(0, index) for index in rows]
+        faces = normal.index_select(0, rows.view(-1)).view(*rows.shape, -1).unbind()
         pairs = torch.stack([distance.pairwise_distance(faces[i], faces[j]) for i, j in _PAIRS])
         return pairs if distance.power == 1 else pairs**distance.power

@@ -113,7 +113,7 @@ class VACenterLoss(CenteredLoss):
             sums, counts = class_sums(va, rows, classes)
             usual = self._usual(sums, counts)
         away = (va - usual.index_select(0, rows))[:, _USES[self.use]]
-        weights = (_FARTHEST - torch.linalg.vector_norm(away, dim=1)).square() / 4
+        halves = (_FARTHEST - torch.linalg.vector_norm(away, dim=1)).square() / 8  # of the weights
         if centers is None:
             means = class_sums(x, rows, classes)[0] / counts[:, None]
             differences = x - means.index_select(0, rows)
@@ -121,7 +121,7 @@ class VACenterLoss(CenteredLoss):
             differences = x - centers.index_select(0, y)
             self.move(y, differences)
             self._count(sums, counts)
-        losses = weights * differences.square().sum(dim=1) / 2
+        losses = halves * differences.square().sum(dim=1)
         return self.reduced({"loss": per_face(losses, indices_tuple)}, x, y)
 
     def _checked(self, embeddings: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
