@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exprembed.losses import _hinges
+from exprembed.losses import NoAnchorTripletLoss, _hinges
 from exprembed.losses._hinges import AllPairs, Blocks, route_of
 
 ROUTES = [AllPairs, Blocks]
@@ -87,3 +87,19 @@ def test_float64_gradcheck(route):
     x = torch.tensor(rng.normal(size=(5, 3)), requires_grad=True)
     rows = torch.tensor([[0, 1, 4], [1, 2, 3], [2, 3, 0]])
     assert torch.autograd.gradcheck(lambda v: _hinges._Hinges.apply(v, rows, 0.7, route), x)
+
+
+@pytest.mark.parametrize(("faces", "dim", "triplets", "all_of_them"), [(7, 5, 30, True), (64, 200, 20, False)])
+def test_few_triplets_in_the_loss(faces, dim, triplets, all_of_them):
+    """The two ways that need no node of their own: picked from all distances, and row by row."""
+    x, rows, margins, _ = draw(3, faces, dim, triplets)
+    rows[:, 0] = [1, 2, 0]  # a and b coincide
+    rows[:, 1] = [0, 0, 3]  # and are one face
+    tensor = torch.tensor(x, requires_grad=True)
+    assert route_of(tensor, triplets) is None
+    assert _hinges.few_pairs(tensor, triplets) == all_of_them
+    loss = NoAnchorTripletLoss()(tensor, indices_tuple=torch.tensor(rows), margins=torch.tensor(margins))
+    loss.backward()
+    hinges, gradient = reference(x, rows, margins, np.full(triplets, 1 / triplets))
+    assert abs(float(loss) - hinges.mean()) < 1e-12
+    assert np.abs(tensor.grad.numpy() - gradient).max() < 1e-10
