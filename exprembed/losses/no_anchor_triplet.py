@@ -11,7 +11,7 @@ from exprembed.data.tables import TRIPLET_TYPES
 from exprembed.errors import BadInputError, WrongUseError, unknown_name
 from exprembed.losses import LOSSES
 from exprembed.losses._base import EuclideanDistance, ExpressionLoss, check_rows, full_precision, not_negative, whole
-from exprembed.losses._hinges import all_distances, few_pairs, route_of, triplet_hinges
+from exprembed.losses._hinges import triplet_hinges
 
 _PAIRS = ((0, 1), (0, 2), (1, 2))  # (a, b), (a, odd), (b, odd)
 
@@ -102,25 +102,16 @@ class NoAnchorTripletLoss(ExpressionLoss):
         return self.reduced({"loss": {"losses": hinges, "indices": (a, b, odd), "reduction_type": "triplet"}}, x)
 
     def _hinges(self, x: Tensor, rows: Tensor, margins: Tensor | float) -> Tensor:
-        """Return (T,) hinges: of few triplets by plain arithmetic on their distances."""
+        """Return (T,) hinges."""
         distance = self.distance
-        ours = type(distance) is EuclideanDistance and distance.power == 1
-        route = route_of(x, rows.shape[1]) if ours else None
-        if route is not None:
-            return triplet_hinges(distance.maybe_normalize(x), rows, margins, route)
-        distances = self._distances(x, rows, ours)
-        hinges: Tensor = (distance.margin(distances[:1], distances[1:]) + margins).relu().sum(dim=0)
-        return hinges
-
-    def _distances(self, x: Tensor, rows: Tensor, ours: bool) -> Tensor:
-        """Return (3, T) d(a,b), d(a,odd), d(b,odd); from all distances where triplets name more than there are."""
-        distance = self.distance
-        if not ours and x.shape[0] ** 2 <= 3 * rows.shape[1]:
+        if type(distance) is EuclideanDistance and distance.power == 1:
+            return triplet_hinges(distance.maybe_normalize(x), rows, margins)
+        if x.shape[0] ** 2 <= 3 * rows.shape[1]:  # triplets name more pairs than there are
             every = distance(x)
-            return torch.stack([every[rows[i], rows[j]] for i, j in _PAIRS])
-        normal = distance.maybe_normalize(x)
-        if ours and few_pairs(x, rows.shape[1]):
-            return all_distances(normal, rows)
-        faces = normal.index_select(0, rows.view(-1)).view(*rows.shape, -1).unbind()
-        pairs = torch.stack([distance.pairwise_distance(faces[i], faces[j]) for i, j in _PAIRS])
-        return pairs if distance.power == 1 else pairs**distance.power
+            pairs = torch.stack([every[rows[i], rows[j]] for i, j in _PAIRS])
+        else:
+            faces = distance.maybe_normalize(x)[rows].unbind()
+            pairs = torch.stack([distance.pairwise_distance(faces[i], faces[j]) for i, j in _PAIRS])
+            pairs = pairs if distance.power == 1 else pairs**distance.power
+        hinges: Tensor = (distance.margin(pairs[:1], pairs[1:]) + margins).relu().sum(dim=0)
+        return hinges

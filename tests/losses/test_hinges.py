@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exprembed.losses import NoAnchorTripletLoss, _hinges
-from exprembed.losses._hinges import AllPairs, Blocks, route_of
+from exprembed.losses import _hinges
+from exprembed.losses._hinges import AllPairs, Blocks, Listed, route_of, triplet_hinges
 
-ROUTES = [AllPairs, Blocks]
+ROUTES = [AllPairs, Blocks, Listed]
 PAIRS = ((0, 1), (0, 2), (1, 2))
 
 
@@ -48,7 +48,7 @@ def test_value_and_gradient(route, seed, faces, dim, triplets):
     tensor = torch.tensor(x, requires_grad=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_hinges, "_BLOCK_CPU", 2 * dim)  # two pairs at a time: "blocks" has several, the last one shorter
-        found = _hinges._Hinges.apply(tensor, torch.tensor(rows), torch.tensor(margins), route)
+        found = triplet_hinges(tensor, torch.tensor(rows), torch.tensor(margins), route)
         found.backward(torch.tensor(pulls))
     hinges, gradient = reference(x, rows, margins, pulls)
     assert np.abs(found.detach().numpy() - hinges).max() < 1e-12
@@ -58,17 +58,29 @@ def test_value_and_gradient(route, seed, faces, dim, triplets):
 @pytest.mark.parametrize(
     ("faces", "dim", "triplets", "route"),
     [
-        (64, 16, 64, None),
-        (64, 16, 640, None),  # few numbers: a matrix of all distances does not pay
-        (64, 16, 100_000, None),  # all distances, by pdist
-        (4096, 16, 40_960, Blocks),
+        (64, 16, 64, Listed),
+        (64, 16, 640, AllPairs),
+        (64, 512, 64, Listed),
         (64, 512, 640, AllPairs),
-        (300, 1024, 2000, AllPairs),
+        (512, 16, 512, Listed),
+        (512, 512, 512, Blocks),
+        (4096, 16, 40_960, Blocks),
         (600, 1024, 2000, Blocks),
     ],
 )
 def test_route_by_size(faces, dim, triplets, route):
-    assert route_of(torch.zeros(faces, dim), triplets) is route
+    assert route_of(torch.zeros(faces, dim), 3 * triplets) is route
+
+
+def test_no_products_of_low_precision():
+    """With `set_float32_matmul_precision("medium")` the distances would come from bfloat16 or TF32."""
+    x = torch.zeros(64, 512)
+    assert route_of(x, 1920) is AllPairs
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert route_of(x, 1920) is Blocks
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -76,9 +88,23 @@ def test_near_rows_far_from_the_origin(route):
     """What ||x||^2 + ||y||^2 - 2 xy would lose in float32."""
     x = torch.full((3, 8), 100.0)
     x[1, 0] += 1e-3
-    distances, _ = route.distances(x, torch.tensor([[0], [1], [2]]))
-    assert distances[0, 0] == x[1, 0] - x[0, 0] > 0
-    assert distances[1, 0] == 0
+    distances, _ = route.distances(x, torch.tensor([0, 0]), torch.tensor([1, 2]))
+    assert distances[0] == x[1, 0] - x[0, 0] > 0
+    assert distances[1] == 0
+
+
+@given(seed=st.integers(0, 10_000), spread=st.floats(-7, 0))
+@settings(max_examples=40, deadline=None)
+def test_all_pairs_in_float32(seed, spread):
+    """Relative to each distance, however near: the products alone are off by 100 % where d = 1e-4."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(40, 16)).astype(np.float32)
+    x[20:] = x[:20] + 10**spread * rng.normal(size=(20, 16)).astype(np.float32)
+    first, second = rng.integers(40, size=(2, 500))
+    first[:20], second[:20] = np.arange(20), np.arange(20, 40)
+    found, _ = AllPairs.distances(torch.tensor(x), torch.tensor(first), torch.tensor(second))
+    exact = np.linalg.norm(x[first].astype(np.float64) - x[second], axis=1)
+    assert (np.abs(found.numpy() - exact) <= 2e-5 * exact).all()
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -86,20 +112,15 @@ def test_float64_gradcheck(route):
     rng = np.random.default_rng(0)
     x = torch.tensor(rng.normal(size=(5, 3)), requires_grad=True)
     rows = torch.tensor([[0, 1, 4], [1, 2, 3], [2, 3, 0]])
-    assert torch.autograd.gradcheck(lambda v: _hinges._Hinges.apply(v, rows, 0.7, route), x)
+    assert torch.autograd.gradcheck(lambda v: triplet_hinges(v, rows, 0.7, route), x)
 
 
-@pytest.mark.parametrize(("faces", "dim", "triplets", "all_of_them"), [(7, 5, 30, True), (64, 200, 20, False)])
-def test_few_triplets_in_the_loss(faces, dim, triplets, all_of_them):
-    """The two ways that need no node of their own: picked from all distances, and row by row."""
-    x, rows, margins, _ = draw(3, faces, dim, triplets)
-    rows[:, 0] = [1, 2, 0]  # a and b coincide
-    rows[:, 1] = [0, 0, 3]  # and are one face
-    tensor = torch.tensor(x, requires_grad=True)
-    assert route_of(tensor, triplets) is None
-    assert _hinges.few_pairs(tensor, triplets) == all_of_them
-    loss = NoAnchorTripletLoss()(tensor, indices_tuple=torch.tensor(rows), margins=torch.tensor(margins))
-    loss.backward()
-    hinges, gradient = reference(x, rows, margins, np.full(triplets, 1 / triplets))
-    assert abs(float(loss) - hinges.mean()) < 1e-12
-    assert np.abs(tensor.grad.numpy() - gradient).max() < 1e-10
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_broken_face_shows_in_the_gradient(route):
+    """A scaler of mixed precision looks for it there."""
+    x = torch.zeros(4, 3)
+    x[3] = float("nan")
+    x.requires_grad_()
+    rows = torch.tensor([[0, 1], [1, 2], [3, 0]])
+    triplet_hinges(x, rows, 0.2, route).sum().backward()
+    assert x.grad.isnan().any()
