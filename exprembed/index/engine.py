@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exprembed.errors import BadInputError, MissingExtraError, WrongUseError
+from exprembed.index.exact import MEMORY_LIMIT, ExactSearch, Found
 
-Found = tuple[NDArray[np.int64], NDArray[np.float32]]
 _FACTORIES = {"auto": "Flat", "flat": "Flat", "hnsw": "HNSW32"}
 
 
@@ -50,28 +50,35 @@ def import_faiss() -> Any:  # noqa: ANN401 - the untyped module
 class FaissEngine:
     """A FAISS index under an ID map, always by L2: cosine is L2 between unit vectors.
 
-    Flat search is exact: it sums squared differences, never the expansion |q|^2 - 2 q.x + |x|^2, which in float32
-    loses near neighbours (and all order among points of two or three dimensions). Other kinds are approximate.
+    Flat search is exact: many queries by `ExactSearch`, few by FAISS from differences, never by the unchecked expansion
+    |q|^2 - 2 q.x + |x|^2, which in float32 loses near neighbours (and all order among points of two or three
+    dimensions). Other kinds are approximate.
 
     Args:
         dim: d.
         kind: "auto" or "flat" (exact), "hnsw", "ivf" (lists sized by the first batch added), or a FAISS factory
             string. Kinds that need training are trained on the first batch added, and their
             distances are FAISS's approximations.
+        memory_limit: bytes that an exact search works in, about.
 
     Raises:
         MissingExtraError: faiss is not installed.
         WrongUseError: a kind that FAISS does not know.
     """
 
-    def __init__(self, dim: int, kind: str = "auto") -> None:
+    _inner: Any
+    _search: ExactSearch | None
+    _rows: NDArray[np.int64]
+
+    def __init__(self, dim: int, kind: str = "auto", memory_limit: int = MEMORY_LIMIT) -> None:
         self.dim = dim
         self.kind = kind
+        self.memory_limit = memory_limit
         self._faiss = import_faiss()
         self._index = self._mapped(_FACTORIES.get(kind, "IVF1,Flat" if kind == "ivf" else kind))
 
     @classmethod
-    def read(cls, path: Path, kind: str, factory: str) -> FaissEngine:
+    def read(cls, path: Path, kind: str, factory: str, memory_limit: int = MEMORY_LIMIT) -> FaissEngine:
         """Read what `write` wrote; a file that FAISS cannot read raises BadInputError."""
         engine = cls.__new__(cls)
         engine._faiss = import_faiss()
@@ -80,6 +87,7 @@ class FaissEngine:
         except RuntimeError as error:
             raise BadInputError(f"{path} is not a FAISS index: {_reason(error)}") from error
         engine.dim, engine.kind, engine.factory = engine._index.d, kind, factory
+        engine.memory_limit = memory_limit
         engine._learn()
         return engine
 
@@ -104,6 +112,7 @@ class FaissEngine:
         try:
             if not self._inner.is_trained:
                 self._inner.train(vectors)
+            self._search = None
             self._index.add_with_ids(vectors, rows)
         except RuntimeError as error:
             raise BadInputError(
@@ -114,6 +123,7 @@ class FaissEngine:
     def remove(self, rows: NDArray[np.int64]) -> None:
         """Delete the vectors of these rows from flat kinds; others, which FAISS would misnumber, keep them unseen."""
         if self.exact and len(rows):
+            self._search = None
             self._index.remove_ids(rows)
 
     def search(self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None) -> Found:
@@ -133,16 +143,24 @@ class FaissEngine:
         return take_kept(*found, found[0] >= 0, k)
 
     def _exactly(self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None) -> Found:
+        if self._search is None:
+            vectors = self._faiss.rev_swig_ptr(self._inner.get_xb(), len(self) * self.dim).reshape(-1, self.dim)
+            self._rows = self._faiss.vector_to_array(self._index.id_map)
+            self._search = ExactSearch(vectors, self.memory_limit, few=self._by_differences)
+        places, squared = self._search(queries, k, None if allowed is None else allowed[self._rows])
+        return self._rows[places], squared
+
+    def _by_differences(self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None) -> Found:
         options = {}
-        if allowed is not None and np.count_nonzero(allowed) < len(self):
+        if allowed is not None and not allowed.all():
             bits = np.packbits(allowed, bitorder="little")
             options = {"params": self._faiss.SearchParameters(sel=self._faiss.IDSelectorBitmap(bits))}
         # Blocks below FAISS's threshold keep it on differences; older releases count queries, newer ones numbers.
         threshold = int(self._faiss.cvar.distance_compute_blas_threshold)
         block = max(1, (threshold - 1) // self.dim if threshold > 1000 else threshold - 1)
-        parts = [self._index.search(queries[at : at + block], k, **options) for at in range(0, len(queries), block)]
-        squared, rows = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
-        return rows, squared
+        parts = [self._inner.search(queries[at : at + block], k, **options) for at in range(0, len(queries), block)]
+        squared, places = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
+        return places, squared
 
     def _overfetched(self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None) -> Found:
         """Fetch ever more until each query has k allowed rows or the kind finds no more."""
@@ -171,6 +189,7 @@ class FaissEngine:
 
     def _learn(self) -> None:
         """Look into the ID map: what it holds, and whether that is exact."""
+        self._search = None  # looks at the vectors where FAISS keeps them, until they change
         self._inner = self._faiss.downcast_index(self._index.index)
         self.exact = isinstance(self._inner, self._faiss.IndexFlat)
         lists = self._faiss.try_extract_index_ivf(self._inner)

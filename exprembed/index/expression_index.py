@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from exprembed.errors import BadInputError, WrongUseError
 from exprembed.index.engine import Engine, FaissEngine, take_kept
+from exprembed.index.exact import LARGEST, MEMORY_LIMIT
 from exprembed.index.items import Items
 from exprembed.index.results import SearchResult
 from exprembed.index.store import ITEMS, VECTORS, Manifest, read_folder, save_folder
@@ -21,7 +22,6 @@ from exprembed.metrics.checks import as_matrix, check_metric, check_no_zero_rows
 from exprembed.metrics.neighbours import check_k
 
 _METRICS = ("l2", "cosine")
-_LARGEST = 1e18  # beyond this, squared float32 distances overflow
 
 
 class ExpressionIndex:
@@ -37,6 +37,7 @@ class ExpressionIndex:
         device: "cpu".
         model: what embedded the vectors: a model, or its fingerprint. It is saved with the index, and `load` refuses
             another model's.
+        memory_limit: bytes that an exact search works in, about, beside the vectors.
 
     Raises:
         WrongUseError: an unknown metric or kind, dim below 1, another device, a model of other dimensions.
@@ -61,6 +62,7 @@ class ExpressionIndex:
         kind: str = "auto",
         device: str = "cpu",
         model: Any = None,  # noqa: ANN401 - a model or its fingerprint
+        memory_limit: int = MEMORY_LIMIT,
     ) -> None:
         if isinstance(dim, bool) or not isinstance(dim, int | np.integer) or dim < 1:
             raise WrongUseError(f"dim must be a whole number of at least 1; got {dim!r}")
@@ -71,7 +73,7 @@ class ExpressionIndex:
         self.kind = kind
         self.device = device
         self.model = _fingerprint(model)
-        self._engine: Engine = FaissEngine(int(dim), kind)
+        self._engine: Engine = FaissEngine(int(dim), kind, memory_limit)
         self._items = Items()
         self._saved: dict[Path, Manifest] = {}
         _check_model(model, self.dim, self.metric, WrongUseError)
@@ -282,8 +284,8 @@ class ExpressionIndex:
             vectors = vectors[None] if hasattr(vectors, "ndim") else [vectors]
         matrix = as_matrix(vectors, name, self.dim)
         check_no_zero_rows(matrix, vectors, name)
-        if np.abs(matrix).max(initial=0.0) * math.sqrt(self.dim) > _LARGEST:
-            raise BadInputError(f"{name} may be longer than {_LARGEST:g}, where distances overflow; scale them down")
+        if np.abs(matrix).max(initial=0.0) * math.sqrt(self.dim) > LARGEST:
+            raise BadInputError(f"{name} may be longer than {LARGEST:g}, where distances overflow; scale them down")
         return np.ascontiguousarray(unit_rows(matrix) if self.metric == "cosine" else matrix, dtype=np.float32)
 
     def _allowed(self, where: str | None) -> NDArray[np.bool_] | None:

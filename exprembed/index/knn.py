@@ -11,8 +11,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from exprembed.errors import BadInputError
-from exprembed.metrics.checks import check_metric
-from exprembed.metrics.neighbours import check_k, nearest_rows
+from exprembed.index.exact import LARGEST, MEMORY_LIMIT, ExactSearch
+from exprembed.metrics.checks import check_metric, unit_rows
+from exprembed.metrics.neighbours import check_k
 
 _METRICS = ("l2", "cosine")
 
@@ -27,13 +28,14 @@ class KNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         n_neighbors: k, at most the number of training vectors.
         metric: "l2" or "cosine".
+        memory_limit: bytes that a search works in, about.
 
     Attributes:
         classes_: (C,) the classes, sorted.
         n_features_in_: d.
 
     Raises:
-        BadInputError: fewer training vectors than neighbours, a zero vector under cosine.
+        BadInputError: fewer training vectors than neighbours, a zero vector under cosine, a length beyond 1e18.
         WrongUseError: n_neighbors below 1, an unknown metric.
         ValueError: what scikit-learn itself refuses (NaN, a wrong d, labels of a regression).
 
@@ -45,9 +47,10 @@ class KNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         [[0.5, 0.5]]
     """
 
-    def __init__(self, n_neighbors: int = 200, metric: str = "l2") -> None:
+    def __init__(self, n_neighbors: int = 200, metric: str = "l2", memory_limit: int = MEMORY_LIMIT) -> None:
         self.n_neighbors = n_neighbors
         self.metric = metric
+        self.memory_limit = memory_limit
 
     def fit(self, X: Any, y: Any) -> KNNClassifier:  # noqa: ANN401 - scikit-learn's names
         """Remember the training vectors X (n, d) and their classes y (n,)."""
@@ -60,7 +63,7 @@ class KNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"n_neighbors={self.n_neighbors} needs as many training vectors; n_samples = {len(points)}"
             )
         self.classes_, self._codes = np.unique(labels, return_inverse=True)
-        self._points = points
+        self._search = ExactSearch(self._ready(points, "training vectors"), self.memory_limit)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: ANN401 - scikit-learn's names
@@ -68,11 +71,22 @@ class KNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         queries = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         shares = np.empty((len(queries), len(self.classes_)))
-        for part, rows in nearest_rows(self._points, queries, self.n_neighbors, self.metric):
+        block = max(1, self.memory_limit // (32 * self.n_neighbors))  # rows and squared distances, twice
+        for start in range(0, len(queries), block):
+            part = slice(start, start + block)
+            rows, _ = self._search(self._ready(queries[part], "queries"), self.n_neighbors)
             votes = self._codes[rows]
             for code in range(len(self.classes_)):
                 shares[part, code] = (votes == code).mean(axis=1)
         return shares
+
+    def _ready(self, points: NDArray[Any], name: str) -> NDArray[np.float32]:
+        """Return float32 vectors whose L2 distances order as the metric does."""
+        if self.metric == "cosine":
+            return unit_rows(points, name=name).astype(np.float32)
+        if np.abs(points).max(initial=0.0) * np.sqrt(points.shape[1]) > LARGEST:
+            raise BadInputError(f"{name} may be longer than {LARGEST:g}, where distances overflow; scale them down")
+        return np.asarray(points, dtype=np.float32)
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: ANN401 - scikit-learn's names
         """Return the class with the largest share for each query: (Q,)."""

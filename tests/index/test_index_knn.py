@@ -12,6 +12,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from exprembed.errors import BadInputError, WrongUseError
 from exprembed.index import KNNClassifier
+from exprembed.index.exact import MEMORY_LIMIT
 
 
 @parametrize_with_checks([KNNClassifier(n_neighbors=1), KNNClassifier(n_neighbors=3)])
@@ -62,7 +63,7 @@ def test_exact_on_a_circle_where_float32_products_fail():
 def test_is_a_good_estimator():
     points, labels, _ = random_case()
     knn = clone(KNNClassifier(7, metric="cosine"))
-    assert knn.get_params() == {"n_neighbors": 7, "metric": "cosine"}
+    assert knn.get_params() == {"n_neighbors": 7, "metric": "cosine", "memory_limit": MEMORY_LIMIT}
     assert knn.set_params(n_neighbors=5).n_neighbors == 5
     assert cross_val_score(KNNClassifier(9), points, labels, cv=3).mean() > 0.7
     frame = pd.DataFrame(points, columns=[f"e{i}" for i in range(5)])
