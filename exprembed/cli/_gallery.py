@@ -63,7 +63,7 @@ class Gallery:
         import sklearn.manifold
         import sklearn.metrics
         import sklearn.neighbors  # noqa: F401
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+        from threadpoolctl import threadpool_limits
 
         with threadpool_limits(1):
             yield

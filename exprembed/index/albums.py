@@ -10,7 +10,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from exprembed.errors import BadInputError, WrongUseError
+from exprembed.index.linkage import complete_linkage
 from exprembed.metrics.checks import as_matrix, check_unique, unit_rows
+
+_MANY = 5000  # faces; below, all distances fit and are quicker
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +45,8 @@ def summarize_album(vectors: pd.DataFrame | ArrayLike, n_clusters: int = 10) -> 
     max over (a in A, b in B) of 1 - cos(a, b) are merged until `n_clusters` are left. The centre of a cluster is the
     mean of its unit vectors; the representative has the largest cosine with it, the first of several.
     Vemulapalli and Agarwala, "A Compact Embedding for Facial Expression Similarity", CVPR 2019, section 5.7 (10
-    clusters, albums of 100 to 200 faces). Deterministic. Memory grows as 8 n^2 bytes: 0.8 GB at 10,000 faces.
+    clusters, albums of 100 to 200 faces). Deterministic. From 5,000 faces on by `complete_linkage`, whose memory grows as
+    n (about 80 MB at 50,000 faces of 16 numbers) and not as n^2; both are exact, and may differ only between equal distances.
 
     Args:
         vectors: (n, d) vectors; a DataFrame is indexed by face_id.
@@ -72,6 +76,8 @@ def summarize_album(vectors: pd.DataFrame | ArrayLike, n_clusters: int = 10) -> 
     unit = unit_rows(matrix, vectors)
     if n_clusters >= len(unit):
         found = np.arange(len(unit))
+    elif len(unit) >= _MANY:
+        found = complete_linkage(unit, int(n_clusters))
     else:
         found = AgglomerativeClustering(int(n_clusters), metric="cosine", linkage="complete").fit_predict(unit)
     labels = _by_falling_size(found)
