@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -42,13 +40,13 @@ from rich.progress import track
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks._contenders import Batch, Case, Contender, Size, cases
+from benchmarks._measured import MIB, measured
 from exprembed.report import Report, Row, Section
 
 BATCHES, DIMS, CLASSES, SUBCLASSES, TRIPLETS = (64, 512, 4096), (16, 512, 1024), (7, 8, 1000), (1, 10), (1, 10)
 MOST, LEAST, LEAST_LOOP = 300, 5, 2
 SHORT = 0.005  # seconds; below, the first call of a turn only warms the caches, or who follows its like is favoured
 TIMES = ("ours, ms", "PML, ms", "ours / PML", "ours / PML, fewer terms", "cdist / ours", "loop / ours")
-MIB = 2**20
 
 Times = dict[str, list[float]]
 
@@ -193,20 +191,7 @@ def peak(loss: str, detail: str, kind: str, size: Size) -> float:
     ready(Size(8, 4, 40)).step()
     ready(Size(8, 4, 3)).step()
     contender = ready(size)
-    reset = Path("/proc/self/clear_refs")
-    if reset.exists():
-        reset.write_text("5")  # the peak so far, which the imports made, must not hide a smaller one
-    before = high_water()
-    contender.step()
-    return (high_water() - before) / 1024
-
-
-def high_water() -> int:
-    """Return the most KiB that this process has held, since `clear_refs` where Linux has it."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1])  # type: ignore[index]
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return measured(contender.step).memory
 
 
 def memory_section(progress: Callable[[Iterable[tuple[str, ...]]], Iterable[tuple[str, ...]]]) -> Section:

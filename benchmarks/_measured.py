@@ -1,0 +1,57 @@
+"""One piece of work in a process of its own: wall time, CPU time, and by how much it raises the peak of memory."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one run took: seconds of wall and CPU, MiB that the peak rose by; and what the work returned (JSON)."""
+
+    wall: float
+    cpu: float
+    memory: float
+    result: Any
+
+
+def measured(work: Callable[[], Any]) -> Measured:
+    """Run `work` in this process."""
+    reset = Path("/proc/self/clear_refs")
+    if reset.exists():
+        reset.write_text("5")  # the peak so far, which the imports made, must not hide a smaller one
+    before, wall, cpu = high_water(), time.perf_counter(), time.process_time()
+    result = work()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return Measured(wall, cpu, (high_water() - before) / 1024, result)
+
+
+def high_water() -> int:
+    """Return the most KiB that this process has held, since `clear_refs` where Linux has it."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1])  # type: ignore[index]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def in_a_process(script: str, job: list[Any]) -> Measured:
+    """Run `python script --one JOB`, which prints what `show` gives."""
+    command = [sys.executable, script, "--one", json.dumps(job)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - ourselves
+    return Measured(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def show(found: Measured) -> None:
+    """Print a measurement for the process that asked."""
+    print(json.dumps(found.__dict__))

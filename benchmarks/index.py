@@ -1,0 +1,255 @@
+"""Time of searching and classifying by nearest neighbours, beside bare FAISS and scikit-learn.
+
+Random unit vectors, seed 0, all threads of the machine (stated below). Contenders take turns in one process; times are
+medians of wall time, ratios are those of medians. The classification protocol runs in a process of its own each time, so that memory can
+be told apart: what the peak of the process rises by after imports and vectors.
+
+    python benchmarks/index.py --out docs/results/index_speed
+    python benchmarks/index.py --size 20000 --queries 512 --references 20000 --repeats 1
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import faiss
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks._measured import Measured, in_a_process, measured, show
+from exprembed.index import ExpressionIndex, KNNClassifier
+from exprembed.report import Report, Row, Section
+
+Work = Callable[[], Any]
+STOCK, LOWERED = "stock faiss.IndexFlatL2", "faiss, its threshold lowered to 1"
+SEARCHES = ((16, 10, 1.0), (16, 200, 1.0), (16, 10, 0.0), (3, 10, 1.0), (2, 10, 1.0), (512, 10, 1 / 16))
+BARS = {(16, 10, 1.0): 5.0, (16, 200, 1.0): 4.0, (16, 10, 0.0): 0.95, (3, 10, 1.0): 100.0, (512, 10, 1 / 16): 0.95}
+CLASSES, NEIGHBOURS = 8, 200
+
+
+def unit(rng: np.random.Generator, n: int, d: int) -> NDArray[np.float32]:
+    """Return n random unit vectors."""
+    x = rng.normal(size=(n, d))
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+def taking_turns(works: dict[str, Work], repeats: int) -> dict[str, float]:
+    """Return the median seconds of each, after one call that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for work in works.values():
+        work()
+    for _ in range(repeats):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def with_threshold(threshold: int, search: Work) -> Work:
+    """Search with FAISS's threshold between its loop and products of matrices at another place."""
+
+    def work() -> None:
+        before = faiss.cvar.distance_compute_blas_threshold
+        faiss.cvar.distance_compute_blas_threshold = threshold
+        try:
+            search()
+        finally:
+            faiss.cvar.distance_compute_blas_threshold = before
+
+    return work
+
+
+def search_row(n: int, queries: int, shape: tuple[int, int, float], repeats: int) -> Row:
+    """Ours beside FAISS at one size, after a look at whether both find the same."""
+    d, k, share = shape
+    rng = np.random.default_rng(0)
+    x, q = unit(rng, n, d), unit(rng, max(1, int(queries * share)), d)
+    ours, bare = ExpressionIndex(dim=d), faiss.IndexFlatL2(d)
+    ours.add(x)
+    bare.add(x)
+    found, due = ours.search(q, k=k), bare.search(q, k)
+    squared = np.square(found.distances)
+    if not np.allclose(squared, due[0], rtol=1e-4, atol=2e-5):
+        raise RuntimeError(f"exprembed and FAISS find different distances at {shape}")
+    works: dict[str, Work] = {
+        "ours": lambda: ours.search(q, k=k),
+        STOCK: lambda: bare.search(q, k),
+        LOWERED: with_threshold(1, lambda: bare.search(q, k)),
+    }
+    median = taking_turns(works, repeats if len(q) > 1 else 50 * repeats)
+    values = {
+        "ours, queries/s": len(q) / median["ours"],
+        "stock, queries/s": len(q) / median[STOCK],
+        "lowered, queries/s": len(q) / median[LOWERED],
+        "ours / stock": median[STOCK] / median["ours"],
+        "bar": BARS.get(shape),
+    }
+    return Row(f"{n:,} x {d}, {len(q):,} queries, k = {k}", values)
+
+
+def searches(n: int, queries: int, repeats: int) -> Section:
+    """The table of exact search."""
+    columns = ("ours, queries/s", "stock, queries/s", "lowered, queries/s", "ours / stock", "bar")
+    rows = [
+        search_row(n, queries, shape, repeats) for shape in track(SEARCHES, "Searching", console=Console(stderr=True))
+    ]
+    notes = ["Times of ours include checks, text ids and square roots; both find the same distances."]
+    return Section("Exact search", "random unit vectors, seed 0", columns, rows, decimals=2, notes=notes)
+
+
+# Classification -----------------------------------------------------------------------------------------------------
+
+
+def ours_proba(x: NDArray[np.float32], y: NDArray[np.int64], q: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Shares of the classes among 200 neighbours."""
+    return KNNClassifier(NEIGHBOURS).fit(x, y).predict_proba(q)
+
+
+def sklearn_proba(x: NDArray[np.float32], y: NDArray[np.int64], q: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The same by scikit-learn's own classifier, by brute force, on all threads."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    return KNeighborsClassifier(NEIGHBOURS, algorithm="brute", n_jobs=-1).fit(x, y).predict_proba(q)
+
+
+def pml_proba(x: NDArray[np.float32], y: NDArray[np.int64], q: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The same from the neighbours of pytorch-metric-learning's FaissKNN, which its AccuracyCalculator takes."""
+    import torch
+    from pytorch_metric_learning.utils.inference import FaissKNN
+
+    _, rows = FaissKNN()(torch.from_numpy(q), NEIGHBOURS, torch.from_numpy(x))
+    votes = y[rows.numpy()]
+    return np.stack([(votes == code).mean(axis=1) for code in range(CLASSES)], axis=1)
+
+
+PROTOCOL = {"exprembed": ours_proba, "scikit-learn": sklearn_proba, "pytorch-metric-learning": pml_proba}
+
+
+def one(name: str, references: int, queries: int) -> Measured:
+    """Run the protocol once in this process; return the AUC."""
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(0)
+    x, q = unit(rng, references, 16), unit(rng, queries, 16)
+    y, truth = (
+        np.argmax(points[:, :CLASSES] + 0.2 * rng.normal(size=(len(points), CLASSES)), axis=1) for points in (x, q)
+    )
+    PROTOCOL[name](x[:2000], y[:2000], q[:50])
+    return measured(lambda: float(roc_auc_score(truth, PROTOCOL[name](x, y, q), multi_class="ovr")))
+
+
+def classification(references: int, queries: int, repeats: int) -> Section:
+    """The table of the classification protocol."""
+    runs: dict[str, list[Measured]] = {name: [] for name in PROTOCOL}
+    for name in track([n for _ in range(repeats) for n in PROTOCOL], "Classifying", console=Console(stderr=True)):
+        runs[name].append(in_a_process(__file__, [name, references, queries]))
+
+    def middle(name: str, what: str) -> float:
+        return statistics.median(getattr(run, what) for run in runs[name])
+
+    columns = ("wall, s", "memory, MiB", "time / ours", "memory / ours", "AUC, %")
+    rows = []
+    for name, found in runs.items():
+        wall, memory = middle(name, "wall"), middle(name, "memory")
+        ratios = (wall / middle("exprembed", "wall"), memory / max(middle("exprembed", "memory"), 0.1))
+        rows.append(Row(name, dict(zip(columns, (wall, memory, *ratios, 100 * found[0].result), strict=True))))
+    title = f"Classes of {queries:,} queries by {NEIGHBOURS} of {references:,} neighbours, and the AUC"
+    data = f"random unit vectors of 16 numbers, seed 0; class = largest of the first {CLASSES} with noise"
+    return Section(title, data, columns, rows, decimals=2)
+
+
+# Life ---------------------------------------------------------------------------------------------------------------
+
+
+def life(n: int, queries: int, repeats: int) -> Section:
+    """Building, saving, loading: what text ids, metadata and checksums cost over bare FAISS."""
+    rng = np.random.default_rng(0)
+    x, q = unit(rng, n, 16), unit(rng, queries, 16)
+    names = [f"face{i:07d}.jpg" for i in range(n)]
+
+    def built() -> ExpressionIndex:
+        index = ExpressionIndex(dim=16)
+        index.add(x, ids=names)
+        return index
+
+    def bare() -> Any:  # noqa: ANN401 - untyped
+        index = faiss.IndexFlatL2(16)
+        index.add(x)
+        return index
+
+    with tempfile.TemporaryDirectory() as folder:
+        place, file = Path(folder) / "ours", str(Path(folder) / "bare.faiss")
+        ours, theirs = built(), bare()
+        ours.save(place)
+        faiss.write_index(theirs, file)
+        pairs: dict[str, tuple[Work, Work]] = {
+            "build": (built, bare),
+            "save": (lambda: ours.save(place), lambda: faiss.write_index(theirs, file)),
+            "load": (lambda: ExpressionIndex.load(place), lambda: faiss.read_index(file)),
+            "search": (lambda: ours.search(q), lambda: theirs.search(q, 10)),
+        }
+        rows = []
+        for step, (mine, other) in pairs.items():
+            median = taking_turns({"ours": mine, "faiss": other}, repeats)
+            values = {
+                "ours, s": median["ours"],
+                "FAISS, s": median["faiss"],
+                "ours / FAISS": median["ours"] / median["faiss"],
+            }
+            rows.append(Row(f"{step}, {n:,} x 16", values))
+    notes = ["FAISS alone keeps no ids, no metadata, no checksums, and may leave half a file behind."]
+    return Section(
+        "A life",
+        "random unit vectors, text ids",
+        ("ours, s", "FAISS, s", "ours / FAISS"),
+        rows,
+        decimals=3,
+        notes=notes,
+    )
+
+
+def main(
+    out: Annotated[Path | None, typer.Option(help="Folder for report.md and report.json.")] = None,
+    size: Annotated[int, typer.Option(help="References of the searches.")] = 200_000,
+    queries: Annotated[int, typer.Option(help="Queries of the searches.")] = 4096,
+    references: Annotated[int, typer.Option(help="References of the classification.")] = 288_000,
+    repeats: Annotated[int, typer.Option(help="Runs of each; the tables have medians.")] = 5,
+    job: Annotated[str | None, typer.Option("--one", hidden=True)] = None,
+) -> None:
+    """Measure, print the tables, and write them with --out."""
+    if job is not None:
+        show(one(*json.loads(job)))
+        return
+    load = os.getloadavg()[0]
+    tables = [
+        searches(size, queries, repeats),
+        classification(references, queries, min(3, repeats)),
+        life(size, queries, repeats),
+    ]
+    report = Report("Speed of the index", tables, {"How": (__doc__ or "").partition("\n\n    python")[0]})
+    report.provenance |= {
+        "faiss": faiss.__version__,
+        "threads": faiss.omp_get_max_threads(),
+        "load average": f"{load:.2f} at the start, {os.getloadavg()[0]:.2f} at the end",
+    }
+    report.print(Console())
+    if out is not None:
+        report.write(out)
+
+
+if __name__ == "__main__":
+    typer.run(main)
