@@ -1,4 +1,4 @@
-"""exprembed index: build, extend, shrink, search and describe an expression index on disk."""
+"""exprembed index: build, extend, shrink, merge, search and describe an expression index on disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from exprembed.cli._common import (
     show,
     table,
 )
-from exprembed.cli._faces import Embedded, FaceOptions, SourceOptions, embed_photos, find_photos, open_model, recut
+from exprembed.cli._faces import Embedded, FaceOptions, SourceOptions, embed_photos, find_photos, open_model
 from exprembed.cli._vectors import is_vector_file, read_vectors
 from exprembed.errors import BadInputError, WrongUseError
 from exprembed.files import Skipped, write_json
@@ -53,6 +53,10 @@ def build(
     out: Annotated[Path, typer.Option(help="Folder to write the index to.", show_default=False)],
     kind: Annotated[str, typer.Option(help="auto, flat (exact), ivf, hnsw, or a FAISS factory string.")] = "auto",
     metric: Annotated[str | None, typer.Option(help="l2 or cosine. Default: the model's.")] = None,
+    recall: Annotated[
+        float | None,
+        typer.Option(help="Tune an approximate kind to find this share of the 10 nearest.", min=0.01, max=1),
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Build anew where there is an index already.")] = False,
     model: ModelOption = None,
     as_json: JsonOption = False,
@@ -80,6 +84,8 @@ def build(
         faces, fingerprint, default = _faces_and_vectors(paths, model, face, source, as_json)
         index = ExpressionIndex(faces.vectors.shape[1], metric or default, kind, model=fingerprint)
         _add(index, faces)
+        if recall is not None:
+            index.tune(recall)
         index.save(out)
         note_weights(out, model)
         skipped = list_skipped(faces.skipped, out.parent)
@@ -143,6 +149,46 @@ def remove(
         {"index": index, "removed": removed, "items": len(held)},
         f"removed {removed:,}; {len(held):,} left: {index}",
     )
+
+
+def merge(
+    index: IndexArgument,
+    others: Annotated[list[Path], typer.Argument(help="Indexes to take in.", show_default=False, metavar="OTHER...")],
+    as_json: JsonOption = False,
+) -> None:
+    """Take all items of other indexes into one, ids and metadata included: all of them, or none where an id is taken.
+
+    Exit codes: 0 done; 2 wrong use; 3 bad input (an id that was ever used, another model, metric or dimension).
+    """
+    from exprembed.index import ExpressionIndex
+
+    held = ExpressionIndex.load(index)
+    added = sum(len(held.merge(ExpressionIndex.load(other))) for other in others)
+    held.save(index)
+    document = {"index": index, "added": added, "items": len(held)}
+    show(as_json, document, f"took in {added:,}; {len(held):,} items: {index}")
+
+
+def compact(
+    index: IndexArgument,
+    recall: Annotated[
+        float | None, typer.Option(help="Then tune it to find this share of the 10 nearest.", min=0.01, max=1)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Build an index anew without the removed items that kinds other than flat only hide.
+
+    Exit codes: 0 done; 2 wrong use; 3 no index there, or a damaged one.
+    """
+    from exprembed.index import ExpressionIndex
+
+    held = ExpressionIndex.load(index)
+    dropped = held.compact()
+    if recall is not None:
+        held.tune(recall)
+    held.save(index)
+    document = {"index": index, "dropped": dropped, "items": len(held), "recall": held.recall}
+    show(as_json, document, f"dropped {dropped:,} hidden vectors; {len(held):,} items: {index}")
 
 
 @option_groups(face=FaceOptions)
@@ -273,23 +319,12 @@ def _queries(
     _check_model(place, held, embedder.fingerprint)
     done = []
     if items:
-        done.append(_embed_items(embedder, held.metadata.loc[items]))
+        done.append(Embedded(held.metadata.loc[items], held.vectors_of(items), [], len(items), 0.0))
     if files:
         done.append(embed_photos(embedder, find_photos(files), face, quiet=quiet))
     faces, vectors = pd.concat([part.faces for part in done]), np.concatenate([part.vectors for part in done])
     skipped = [item for part in done for item in part.skipped]
     return Embedded(faces, vectors, skipped, len(items) + len(files), 0.0), embedder
-
-
-def _embed_items(model: Embedder, rows: pd.DataFrame) -> Embedded:
-    """Embed items anew from their files: an index gives no vectors back."""
-    from exprembed.models.embedding import embed_pixels
-
-    if "path" not in rows or rows["path"].isna().any():
-        raise BadInputError(f"the item {rows.index[0]!r} has no file to embed again; ask with a photo instead")
-    preprocessing = model.preprocessing
-    pixels = preprocessing.pixels([recut(row, preprocessing) for _, row in rows.iterrows()])
-    return Embedded(rows, embed_pixels(model, pixels), [], len(rows), 0.0)
 
 
 def _selected(held: ExpressionIndex, where: str) -> list[str]:
@@ -335,7 +370,7 @@ def _tell(
         "dim": index.dim,
         "metric": index.metric,
     }
-    document |= {"kind": index.kind, "model": index.model}
+    document |= {"kind": index.kind, "model": index.model, "recall": index.recall}
     speed = f", {faces.images / faces.seconds:,.0f} files a second" if faces.seconds else ""
     show(
         as_json,
@@ -345,5 +380,5 @@ def _tell(
     end(faces.skipped)
 
 
-for _verb in (build, add, remove, search, info):
+for _verb in (build, add, remove, search, info, merge, compact):
     add_verb(index_app, _verb)

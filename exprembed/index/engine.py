@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from exprembed.errors import BadInputError, MissingExtraError, WrongUseError
 from exprembed.index.exact import MEMORY_LIMIT, ExactSearch, Found
 
+AUTO_FLAT = 2**20  # vectors up to which "auto" stays exact
 _FACTORIES = {"auto": "Flat", "flat": "Flat", "hnsw": "HNSW32"}
 
 
@@ -34,6 +35,18 @@ class Engine(Protocol):
 
     def search(self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None) -> Found:
         """Return rows (Q, k), -1 where there are no more, and ascending squared L2 distances (Q, k), inf there."""
+
+    def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the vectors (n, d) of rows, as the kind keeps them."""
+
+    def rebuilt(self, rows: NDArray[np.int64]) -> Engine:
+        """Return an engine of the same kind that holds only these rows."""
+
+    def effort(self) -> tuple[str, int, int] | None:
+        """Return the name, value and largest useful value of the one number that trades speed for recall, if any."""
+
+    def set_effort(self, value: int) -> None:
+        """Set that number."""
 
     def write(self, path: Path) -> None:
         """Write everything to one file."""
@@ -56,8 +69,8 @@ class FaissEngine:
 
     Args:
         dim: d.
-        kind: "auto" or "flat" (exact), "hnsw", "ivf" (lists sized by the first batch added), or a FAISS factory
-            string. Kinds that need training are trained on the first batch added, and their
+        kind: "flat" (exact), "auto" (flat up to a million vectors, then IVF lists), "hnsw", "ivf" (lists sized by the
+            first batch added), or a FAISS factory string. Kinds that need training are trained on the first batch added, and their
             distances are FAISS's approximations.
         memory_limit: bytes that an exact search works in, about.
 
@@ -114,11 +127,20 @@ class FaissEngine:
                 self._inner.train(vectors)
             self._search = None
             self._index.add_with_ids(vectors, rows)
+            if self.kind == "auto" and self.exact and len(self) > AUTO_FLAT:
+                self._leave_flat()
         except RuntimeError as error:
             raise BadInputError(
                 f"an index of kind {self.kind!r} cannot start from {len(rows)} vectors, on which it "
                 f"is trained: {_reason(error)}"
             ) from error
+
+    def _leave_flat(self) -> None:
+        held = self._faiss.vector_to_array(self._index.id_map)
+        flat, lists = self.vectors(held), 2 ** round(math.log2(4 * math.sqrt(len(held))))
+        self._index = self._mapped(f"IVF{lists},Flat")
+        self._inner.train(flat)
+        self._index.add_with_ids(flat, held)
 
     def remove(self, rows: NDArray[np.int64]) -> None:
         """Delete the vectors of these rows from flat kinds; others, which FAISS would misnumber, keep them unseen."""
@@ -162,6 +184,48 @@ class FaissEngine:
         squared, places = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
         return places, squared
 
+    def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the vectors (n, d) of rows; lossy kinds return what they kept of them."""
+        places = self._places(rows)
+        if self.exact:
+            flat = self._faiss.rev_swig_ptr(self._inner.get_xb(), len(self) * self.dim).reshape(-1, self.dim)
+            return np.array(flat[places])
+        lists = self._faiss.try_extract_index_ivf(self._inner)
+        if lists is not None:
+            lists.make_direct_map(True)
+        try:
+            found: NDArray[np.float32] = self._inner.reconstruct_batch(places)
+        finally:
+            if lists is not None:
+                lists.make_direct_map(False)  # 8 bytes a vector that nothing else needs
+        return found
+
+    def _places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        held = self._faiss.vector_to_array(self._index.id_map)  # ascending: rows are given out in order
+        return np.searchsorted(held, rows)
+
+    def rebuilt(self, rows: NDArray[np.int64]) -> FaissEngine:
+        """Return an engine of the same kind, trained anew, that holds only these rows."""
+        fresh = FaissEngine(self.dim, self.kind, self.memory_limit)
+        fresh.add(rows, self.vectors(rows))
+        return fresh
+
+    def effort(self) -> tuple[str, int, int] | None:
+        """Return nprobe and the number of lists, or efSearch and the number of vectors; None where neither exists."""
+        lists = self._faiss.try_extract_index_ivf(self._inner)
+        if lists is not None:
+            return "nprobe", int(lists.nprobe), int(lists.nlist)
+        graph = getattr(self._inner, "hnsw", None)
+        return None if graph is None else ("efSearch", int(graph.efSearch), max(16, len(self)))
+
+    def set_effort(self, value: int) -> None:
+        """Set nprobe or efSearch."""
+        lists = self._faiss.try_extract_index_ivf(self._inner)
+        if lists is not None:
+            lists.nprobe = value
+        elif hasattr(self._inner, "hnsw"):
+            self._inner.hnsw.efSearch = value
+
     def _overfetched(self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None) -> Found:
         """Fetch ever more until each query has k allowed rows or the kind finds no more."""
         fetch = k
@@ -192,9 +256,9 @@ class FaissEngine:
         self._search = None  # looks at the vectors where FAISS keeps them, until they change
         self._inner = self._faiss.downcast_index(self._index.index)
         self.exact = isinstance(self._inner, self._faiss.IndexFlat)
-        lists = self._faiss.try_extract_index_ivf(self._inner)
-        if lists is not None:
-            lists.nprobe = max(1, lists.nlist // 8)  # FAISS's own default of one list loses half
+        effort = self.effort()
+        if effort is not None and effort[0] == "nprobe":
+            self.set_effort(max(1, effort[2] // 8))  # FAISS's own default of one list loses half
 
 
 def take_kept(rows: NDArray[np.int64], squared: NDArray[np.float32], kept: NDArray[np.bool_], k: int) -> Found:

@@ -12,9 +12,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from exprembed.errors import BadInputError, WrongUseError
+from exprembed.index.belonging import check_device, check_model, fingerprint_of
 from exprembed.index.engine import Engine, FaissEngine, take_kept
 from exprembed.index.exact import LARGEST, MEMORY_LIMIT
 from exprembed.index.items import Items
+from exprembed.index.recall import tuned
 from exprembed.index.results import SearchResult
 from exprembed.index.store import ITEMS, VECTORS, Manifest, read_folder, save_folder
 from exprembed.index.where import select
@@ -32,12 +34,16 @@ class ExpressionIndex:
     Args:
         dim: d, the dimensions of every vector.
         metric: "l2" (plain L2, |q - x|) or "cosine" (1 - cos(q, x)).
-        kind: "auto" or "flat": exact. "hnsw", "ivf" or a FAISS factory string: approximate, so that fewer and other
-            items than the nearest may come back; kinds that need training are trained on the first batch added.
+        kind: "flat": exact. "auto": exact up to a million items, then IVF. "hnsw", "ivf" or a FAISS factory string:
+            approximate, so that fewer and other items than the nearest may come back (see `tune`); kinds that need
+            training are trained on the first batch added.
         device: "cpu".
         model: what embedded the vectors: a model, or its fingerprint. It is saved with the index, and `load` refuses
             another model's.
         memory_limit: bytes that an exact search works in, about, beside the vectors.
+
+    Attributes:
+        recall: what `tune` measured; None before.
 
     Raises:
         WrongUseError: an unknown metric or kind, dim below 1, another device, a model of other dimensions.
@@ -68,15 +74,16 @@ class ExpressionIndex:
             raise WrongUseError(f"dim must be a whole number of at least 1; got {dim!r}")
         if not isinstance(kind, str):
             raise WrongUseError(f"kind must be text; got {type(kind).__name__}")
-        _check_device(device)
+        check_device(device)
         self.metric = check_metric(metric, _METRICS)
         self.kind = kind
         self.device = device
-        self.model = _fingerprint(model)
+        self.model = fingerprint_of(model)
         self._engine: Engine = FaissEngine(int(dim), kind, memory_limit)
+        self.recall: float | None = None
         self._items = Items()
         self._saved: dict[Path, Manifest] = {}
-        _check_model(model, self.dim, self.metric, WrongUseError)
+        check_model(model, self.dim, self.metric, WrongUseError)
 
     @property
     def dim(self) -> int:
@@ -188,6 +195,74 @@ class ExpressionIndex:
         distances: NDArray[np.float32] = np.sqrt(squared) if self.metric == "l2" else squared / np.float32(2)
         return SearchResult(ids, distances)
 
+    def vectors_of(self, ids: Sequence[str]) -> NDArray[np.float32]:
+        """Return the vectors (n, d) of items: as they were added ("l2"), or of unit length ("cosine").
+
+        Kinds that compress (SQ8, PQ) return what they kept of them.
+
+        Raises:
+            BadInputError: an id that is not in the index or was removed.
+        """
+        return self._engine.vectors(self._items.rows_of(ids))
+
+    def merge(self, other: ExpressionIndex) -> list[str]:
+        """Add all items of another index, with their ids and metadata: all of them, or, if one cannot be, none.
+
+        Returns:
+            The ids of the new items.
+
+        Raises:
+            BadInputError: another dimension, metric or model; an id that was ever used here.
+        """
+        for what in ("dim", "metric", "model"):
+            mine, theirs = getattr(self, what), getattr(other, what)
+            if mine != theirs and (what != "model" or (mine and theirs)):
+                raise BadInputError(f"indexes of different {what} do not mix: {mine!r} here, {theirs!r} there")
+        return self.add(other.vectors_of(other.ids), other.ids, other.metadata if len(other) else None)
+
+    def compact(self) -> int:
+        """Forget the vectors of removed items, which kinds other than flat only hide; return how many those were.
+
+        Such a kind is trained and built anew, at the default effort: `tune` again. One that compresses starts from what
+        it kept.
+        """
+        hidden = len(self._engine) - len(self)
+        if hidden:
+            self._engine = self._engine.rebuilt(np.flatnonzero(self._items.live))
+            self.recall = None
+        return hidden
+
+    def tune(self, recall: float = 0.99, k: int = 10, queries: int = 1000, seed: int = 0) -> float:
+        """Spend just the effort on a search (IVF lists, HNSW candidates) that finds enough of the nearest.
+
+        Recall is the share of the k nearest items, by exact search, that the index finds, measured on random items of its
+        own, each left out of its own result. The least effort of a doubling series that reaches `recall` is kept,
+        and saved with the index. Kinds that compress are measured against what they kept.
+
+        Args:
+            recall: wanted, in (0, 1].
+            k: neighbours.
+            queries: items that are asked for; all where there are fewer.
+            seed: of their choice.
+
+        Returns:
+            The recall that was measured, 1 for an exact kind; less than wanted where no effort is enough.
+
+        Raises:
+            WrongUseError: recall outside (0, 1], k or queries below 1.
+            BadInputError: fewer than two items.
+        """
+        if not 0 < recall <= 1:
+            raise WrongUseError(f"recall is a share of the nearest, in (0, 1]; got {recall}")
+        check_k(k)
+        check_k(queries, "queries")
+        if len(self) < 2:
+            raise BadInputError("an index of fewer than two items cannot be tuned; add items first")
+        self.recall = 1.0
+        if not self._engine.exact:
+            self.recall = tuned(self._engine, np.flatnonzero(self._items.live), recall, k, queries, seed)
+        return self.recall
+
     def save(self, folder: str | Path) -> None:
         """Save to a folder: `manifest.json`, `vectors.faiss`, `items.parquet`.
 
@@ -198,7 +273,7 @@ class ExpressionIndex:
             BadInputError: the folder cannot be written, or another process saved to it since this index was loaded
                 from it or saved to it.
         """
-        place = Path(folder).absolute()
+        place, effort = Path(folder).absolute(), self._engine.effort()
         facts = {
             "dim": self.dim,
             "metric": self.metric,
@@ -207,6 +282,8 @@ class ExpressionIndex:
             "model": self.model,
             "next_row": self._items.next_row,
             "live": len(self),
+            "effort": None if effort is None else effort[1],
+            "recall": self.recall,
         }
         writers = {VECTORS: self._engine.write, ITEMS: self._items.write}
         self._saved[place] = save_folder(place, facts, writers, self._saved.get(place))
@@ -233,7 +310,7 @@ class ExpressionIndex:
             ...     ExpressionIndex.load(folder).ids
             ['a']
         """
-        _check_device(device)
+        check_device(device)
         place = Path(folder).absolute()
 
         def read(manifest: Manifest, paths: dict[str, Path]) -> ExpressionIndex:
@@ -246,20 +323,24 @@ class ExpressionIndex:
             )
             index._engine = FaissEngine.read(paths[VECTORS], manifest["kind"], manifest["factory"])
             index._items = Items.read(paths[ITEMS])
+            index.recall = manifest["recall"]
+            if manifest["effort"] is not None:
+                index._engine.set_effort(manifest["effort"])
             return index
 
         index, manifest = read_folder(place, read)
         index._saved = {place: manifest}
         index._agree(place, manifest)
-        wanted = _fingerprint(model)
+        wanted = fingerprint_of(model)
         if wanted is not None and wanted != index.model:
             held = f"of the model {index.model}" if index.model else "of a model that was not recorded"
             raise BadInputError(f"{place} holds vectors {held}, and {wanted} is due; embed the faces again")
-        _check_model(model, index.dim, index.metric, BadInputError)
+        check_model(model, index.dim, index.metric, BadInputError)
         return index
 
     def info(self) -> dict[str, Any]:
         """Return what there is to know, as JSON values: sizes, metric, kind, whether search is exact, columns."""
+        effort = self._engine.effort()
         return {
             "live": len(self),
             "removed": self._items.next_row - len(self),
@@ -269,6 +350,8 @@ class ExpressionIndex:
             "kind": self.kind,
             "factory": self._engine.factory,
             "exact": self._engine.exact,
+            "effort": None if effort is None else {effort[0]: effort[1]},
+            "recall": self.recall,
             "device": self.device,
             "model": self.model,
             "columns": {field.name: str(field.type) for field in self._items.table.schema if field.name != "id"},
@@ -324,22 +407,3 @@ class ExpressionIndex:
             raise BadInputError(
                 f"{place}: {ITEMS} lists {len(self)} items, {VECTORS} holds {len(self._engine)} vectors"
             )
-
-
-def _check_device(device: str) -> None:
-    if device != "cpu":
-        raise WrongUseError(f"device {device!r}: this release searches on the CPU; use device='cpu'")
-
-
-def _fingerprint(model: Any) -> str | None:  # noqa: ANN401 - a model, text or None
-    fingerprint = model if model is None or isinstance(model, str) else getattr(model, "fingerprint", model)
-    if fingerprint is not None and (not isinstance(fingerprint, str) or not fingerprint.strip()):
-        raise WrongUseError(f"model must be a model or its fingerprint as text; got {type(fingerprint).__name__}")
-    return fingerprint
-
-
-def _check_model(model: Any, dim: int, metric: str, error: type[Exception]) -> None:  # noqa: ANN401 - a model, text or None
-    for what, due in (("embedding_dim", dim), ("metric", metric)):
-        given = getattr(model, what, due)
-        if given != due:
-            raise error(f"the model's {what} is {given!r}, the index's is {due!r}")

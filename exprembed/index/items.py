@@ -123,17 +123,23 @@ class Items:
         self._chunks.append(table)
         self._schema = self._merged(table)
 
-    def rows_to_remove(self, ids: Sequence[Any]) -> NDArray[np.int64]:
-        """Return the rows of ids that are to be removed; an unknown, removed or repeated one raises BadInputError."""
+    def rows_of(self, ids: Sequence[Any]) -> NDArray[np.int64]:
+        """Return the rows of ids; an unknown or removed one raises BadInputError."""
         names = _as_ids(ids)
         for item in names:
             if item not in self._rows:
                 raise BadInputError(f"the id {item!r} is not in the index")
             if not self.is_live(item):
                 raise BadInputError(f"the id {item!r} was already removed")
-        if len(set(names)) < len(names):
-            raise BadInputError(f"the id {next(item for item in names if names.count(item) > 1)!r} is repeated")
         return np.array([self._rows[item] for item in names], dtype=np.int64)
+
+    def rows_to_remove(self, ids: Sequence[Any]) -> NDArray[np.int64]:
+        """Return the rows of ids that are to be removed; an unknown, removed or repeated one raises BadInputError."""
+        rows = self.rows_of(ids)
+        seen, counts = np.unique(rows, return_counts=True)
+        if (counts > 1).any():
+            raise BadInputError(f"the id {self._ids[seen[counts > 1][0]]!r} is repeated")
+        return rows
 
     def retire(self, rows: NDArray[np.int64]) -> None:
         """Mark rows as removed."""

@@ -39,6 +39,8 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "model": (str, type(None)),
     "next_row": int,
     "live": int,
+    "effort": (int, type(None)),
+    "recall": (float, type(None)),
     "files": dict,
 }
 

@@ -169,3 +169,26 @@ def test_found_faces_in_an_index(cli, photos, weights, detector, tmp_path):
     assert by_photo[0]["id"] == held.ids[0]
     assert by_photo[0]["distance"] < 1e-3
     assert [hit["id"] for hit in by_photo[1:]] == [hit["id"] for hit in by_id]
+
+
+def test_tuned_merged_and_compacted(cli, tmp_path):
+    rng = np.random.default_rng(0)
+    for name, n in (("one", 600), ("two", 50)):
+        index = ExpressionIndex(8, kind="ivf" if name == "one" else "flat")
+        index.add(rng.normal(size=(n, 8)), [f"{name}{i}" for i in range(n)])
+        index.save(tmp_path / name)
+    assert cli("index", "merge", tmp_path / "one", tmp_path / "two", "--json").json["items"] == 650
+    again = cli("index", "merge", tmp_path / "one", tmp_path / "two")
+    assert again.code == 3
+    assert "'two0' is already in the index" in again.err
+    assert cli("index", "remove", tmp_path / "one", "one0", "two0").code == 0
+    done = cli("index", "compact", tmp_path / "one", "--recall", "0.9", "--json").json
+    assert (done["dropped"], done["items"]) == (2, 648)
+    assert done["recall"] >= 0.9
+    assert cli("index", "info", tmp_path / "one", "--json").json["recall"] == done["recall"]
+    assert cli("index", "compact", tmp_path / "one", "--recall", "7").code == 2
+
+
+def test_built_to_a_recall(cli, photos, weights, tmp_path):
+    words = ["index", "build", photos, "--aligned", "--model", weights, "--out", tmp_path / "a", "--json"]
+    assert cli(*words, "--kind", "hnsw", "--recall", "1").json["recall"] == 1

@@ -79,6 +79,28 @@ class Life(RuleBasedStateMachine):
         self.index.save(Path(self.folder.name) / "index")
         self.index = ExpressionIndex.load(Path(self.folder.name) / "index")
 
+    @rule()
+    def compact(self):
+        hidden = self.index.compact()
+        assert hidden == 0 or self.kind != "flat"
+        assert self.index.compact() == 0
+
+    @rule(item=live)
+    def vector_of(self, item):
+        vector = np.array(self.model[item][0], dtype=float)
+        due = vector / np.linalg.norm(vector) if self.metric == "cosine" else vector
+        assert self.index.vectors_of([item])[0] == pytest.approx(due, abs=1e-6)
+
+    @rule(target=live, vectors=st.lists(VECTORS, max_size=3))
+    def merge(self, vectors):
+        other = ExpressionIndex(DIM, self.metric)
+        ids = [f"x{self.used + i}" for i in range(len(vectors))]
+        other.add(np.array(vectors, dtype=float).reshape(-1, DIM), ids, {"age": [v[0] for v in vectors]})
+        assert self.index.merge(other) == ids
+        self.model |= {item: (vector, vector[0]) for item, vector in zip(ids, vectors, strict=True)}
+        self.used += len(vectors)
+        return multiple(*ids)
+
     @rule(queries=st.lists(VECTORS, min_size=1, max_size=4), k=st.integers(1, 8), age=st.none() | GRID, data=st.data())
     def search(self, queries, k, age, data):
         self.index.add(np.empty((0, DIM)), metadata={"age": np.empty(0, dtype=int)})  # the column exists
@@ -120,11 +142,17 @@ class Life(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
-class ApproximateLife(Life):
+class GraphLife(Life):
     kind = "hnsw"
 
 
+class ListLife(Life):
+    kind = "ivf"
+
+
 Life.TestCase.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
-ApproximateLife.TestCase.settings = settings(max_examples=5, stateful_step_count=20, deadline=None)
+GraphLife.TestCase.settings = settings(max_examples=5, stateful_step_count=20, deadline=None)
+ListLife.TestCase.settings = settings(max_examples=5, stateful_step_count=20, deadline=None)
 TestLife = Life.TestCase
-TestApproximateLife = ApproximateLife.TestCase
+TestGraphLife = GraphLife.TestCase
+TestListLife = ListLife.TestCase
