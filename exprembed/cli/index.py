@@ -27,7 +27,6 @@ from exprembed.errors import BadInputError, WrongUseError
 from exprembed.files import Skipped, write_json
 
 if TYPE_CHECKING:
-
     from exprembed.index import ExpressionIndex
     from exprembed.models.base import Embedder
 

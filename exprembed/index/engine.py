@@ -87,6 +87,7 @@ class FaissEngine:
         self.dim = dim
         self.kind = kind
         self.memory_limit = memory_limit
+        self._borrowed = False
         self._faiss = import_faiss()
         self._index = self._mapped(_FACTORIES.get(kind, "IVF1,Flat" if kind == "ivf" else kind))
 
@@ -95,8 +96,12 @@ class FaissEngine:
         """Read what `write` wrote; a file that FAISS cannot read raises BadInputError."""
         engine = cls.__new__(cls)
         engine._faiss = import_faiss()
+        # Flat vectors stay in the file, which may be replaced under that name but not written to.
+        engine._borrowed = factory == "Flat" and hasattr(engine._faiss, "IO_FLAG_MMAP_IFC")
         try:
-            engine._index = engine._faiss.read_index(str(path))
+            engine._index = engine._faiss.read_index(
+                str(path), engine._faiss.IO_FLAG_MMAP_IFC if engine._borrowed else 0
+            )
         except RuntimeError as error:
             raise BadInputError(f"{path} is not a FAISS index: {_reason(error)}") from error
         engine.dim, engine.kind, engine.factory = engine._index.d, kind, factory
@@ -122,6 +127,7 @@ class FaissEngine:
             # FAISS asks for 39 training vectors a list; about 4 sqrt(n) lists balance the two steps of a search.
             lists = max(1, min(int(4 * math.sqrt(len(rows))), len(rows) // 39))
             self._index = self._mapped(f"IVF{lists},Flat")
+        self._own()
         try:
             if not self._inner.is_trained:
                 self._inner.train(vectors)
@@ -135,6 +141,15 @@ class FaissEngine:
                 f"is trained: {_reason(error)}"
             ) from error
 
+    def _own(self) -> None:
+        """Copy vectors that lie in a file, which FAISS cannot change."""
+        if self._borrowed:
+            held = self._faiss.vector_to_array(self._index.id_map)
+            vectors = self.vectors(held)
+            self._index = self._mapped(self.factory)
+            self._index.add_with_ids(vectors, held)
+            self._borrowed = False
+
     def _leave_flat(self) -> None:
         held = self._faiss.vector_to_array(self._index.id_map)
         flat, lists = self.vectors(held), 2 ** round(math.log2(4 * math.sqrt(len(held))))
@@ -145,6 +160,7 @@ class FaissEngine:
     def remove(self, rows: NDArray[np.int64]) -> None:
         """Delete the vectors of these rows from flat kinds; others, which FAISS would misnumber, keep them unseen."""
         if self.exact and len(rows):
+            self._own()
             self._search = None
             self._index.remove_ids(rows)
 

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from exprembed.errors import BadInputError, WrongUseError
-from exprembed.index.belonging import check_device, check_model, fingerprint_of
+from exprembed.index.belonging import METRICS, check_device, check_model, check_story, fingerprint_of
 from exprembed.index.engine import Engine, FaissEngine, take_kept
 from exprembed.index.exact import LARGEST, MEMORY_LIMIT
 from exprembed.index.items import Items
@@ -22,8 +22,6 @@ from exprembed.index.store import ITEMS, VECTORS, Manifest, read_folder, save_fo
 from exprembed.index.where import select
 from exprembed.metrics.checks import as_matrix, check_metric, check_no_zero_rows, unit_rows
 from exprembed.metrics.neighbours import check_k
-
-_METRICS = ("l2", "cosine")
 
 
 class ExpressionIndex:
@@ -75,7 +73,7 @@ class ExpressionIndex:
         if not isinstance(kind, str):
             raise WrongUseError(f"kind must be text; got {type(kind).__name__}")
         check_device(device)
-        self.metric = check_metric(metric, _METRICS)
+        self.metric = check_metric(metric, METRICS)
         self.kind = kind
         self.device = device
         self.model = fingerprint_of(model)
@@ -97,10 +95,14 @@ class ExpressionIndex:
         return self._items.is_live(item)
 
     @property
+    def exact(self) -> bool:
+        """Whether search finds exactly the nearest."""
+        return self._engine.exact
+
+    @property
     def ids(self) -> list[str]:
         """The ids of the items that were not removed, in the order in which they were added."""
-        live: list[str] = self._items.names[self._items.live].tolist()
-        return live
+        return self._items.live_names
 
     @property
     def metadata(self) -> pd.DataFrame:
@@ -190,10 +192,29 @@ class ExpressionIndex:
             rows, squared = take_kept(rows, squared, kept, k)
         found = rows >= 0
         ids = np.full(rows.shape, None, dtype=object)
-        ids[found] = self._items.names[rows[found]]
+        ids[found] = self._items.names_of(rows[found])
         # Between unit vectors |q - x|^2 = 2 - 2 cos(q, x).
         distances: NDArray[np.float32] = np.sqrt(squared) if self.metric == "l2" else squared / np.float32(2)
         return SearchResult(ids, distances)
+
+    def neighbours(
+        self, ids: Sequence[str], k: int = 10, where: str | None = None, apart: str | None = None
+    ) -> SearchResult:
+        """Return the k nearest items of items, each left out of its own result.
+
+        Args:
+            ids: items to ask for.
+            k: neighbours.
+            where: as in `search`.
+            apart: a metadata column ("subject", "clip"): items with the same value in it as the asked one are left out too.
+
+        Raises:
+            BadInputError: an id that is not in the index or was removed.
+            WrongUseError: an unknown column.
+        """
+        rows = self._items.rows_of(ids)
+        same = [[item] for item in ids] if apart is None else self._items.of_one_kind(rows, apart)
+        return self.search(self._engine.vectors(rows), k, where, exclude=same)
 
     def vectors_of(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """Return the vectors (n, d) of items: as they were added ("l2"), or of unit length ("cosine").
@@ -330,7 +351,7 @@ class ExpressionIndex:
 
         index, manifest = read_folder(place, read)
         index._saved = {place: manifest}
-        index._agree(place, manifest)
+        check_story(place, manifest, index, index._items.next_row, len(index._engine))
         wanted = fingerprint_of(model)
         if wanted is not None and wanted != index.model:
             held = f"of the model {index.model}" if index.model else "of a model that was not recorded"
@@ -354,7 +375,7 @@ class ExpressionIndex:
             "recall": self.recall,
             "device": self.device,
             "model": self.model,
-            "columns": {field.name: str(field.type) for field in self._items.table.schema if field.name != "id"},
+            "columns": {field.name: str(field.type) for field in self._items.columns if field.name != "id"},
         }
 
     def __repr__(self) -> str:
@@ -388,22 +409,3 @@ class ExpressionIndex:
             [] if gone is None else [gone] if isinstance(gone, str) else list(dict.fromkeys(gone)) for gone in exclude
         ]
         return [self._items.known_rows(gone) for gone in lists]
-
-    def _agree(self, place: Path, manifest: Manifest) -> None:
-        """Raise BadInputError where the manifest, the vectors and the items tell different stories."""
-        if self.metric not in _METRICS:
-            raise BadInputError(f"{place}: the manifest names the unknown metric {self.metric!r}")
-        if manifest["dim"] != self.dim:
-            raise BadInputError(
-                f"{place}: the manifest says dimension {manifest['dim']}, {VECTORS} holds dimension {self.dim}"
-            )
-        if (manifest["next_row"], manifest["live"]) != (self._items.next_row, len(self)):
-            raise BadInputError(
-                f"{place}: the manifest says {manifest['live']} items of {manifest['next_row']} ever added, "
-                f"{ITEMS} holds {len(self)} of {self._items.next_row}"
-            )
-        due = (len(self),) if self._engine.exact else range(len(self), self._items.next_row + 1)
-        if len(self._engine) not in due:
-            raise BadInputError(
-                f"{place}: {ITEMS} lists {len(self)} items, {VECTORS} holds {len(self._engine)} vectors"
-            )

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from exprembed.errors import BadInputError
+from exprembed.errors import BadInputError, unknown_name
 
 RESERVED = ("id", "_live")
+_FEW = 8  # fewer names than a so-manieth of all are looked up one by one
 _NULLABLE = {
     pa.bool_(): pd.BooleanDtype(),
     pa.int8(): pd.Int8Dtype(),
@@ -28,21 +29,22 @@ class Items:
     """Ids and metadata by row number. A row is given out once: that of a removed item stays, retired, with its id.
 
     The table written to disk has the columns `id`, `_live` and the metadata; the row number is the position. A retired
-    row keeps its id, so that it is never given again, and nothing else.
+    row keeps its id, so that it is never given again, and nothing else. Of a table on disk only `_live` is read at once:
+    the rest, and the rows of ids, when something asks for them.
     """
 
     def __init__(self) -> None:
-        self._ids: list[str] = []
-        self._rows: dict[str, int] = {}
         self._live = bytearray()
+        self._unread: pq.ParquetFile | None = None
         self._chunks: list[pa.Table] = []
         self._schema = pa.schema([("id", pa.large_string())])
+        self._lookup: dict[str, int] | None = None
         self._names: NDArray[np.object_] | None = None
 
     @property
     def next_row(self) -> int:
         """The row that the next item gets: the number of items ever added."""
-        return len(self._ids)
+        return len(self._live)
 
     @property
     def live(self) -> NDArray[np.bool_]:
@@ -55,19 +57,44 @@ class Items:
         return self._live.count(1)
 
     @property
-    def names(self) -> NDArray[np.object_]:
-        """(next_row,) ids by row, those of removed items included."""
-        if self._names is None or len(self._names) < len(self._ids):
-            self._names = np.array(self._ids, dtype=object)
-        return self._names
+    def live_names(self) -> list[str]:
+        """Ids of the items that were not removed, by row."""
+        names: list[str] = self.table["id"].filter(pa.array(self.live)).to_pylist()
+        return names
+
+    def names_of(self, rows: NDArray[np.int64]) -> NDArray[np.object_]:
+        """Return the ids of rows, removed ones included."""
+        if self._names is None or len(self._names) < self.next_row:
+            if len(rows) * _FEW < self.next_row:
+                found: NDArray[np.object_] = self.table["id"].take(pa.array(rows)).to_numpy()
+                return found
+            self._names = self.table["id"].to_numpy()
+        return self._names[rows]
 
     @property
     def table(self) -> pa.Table:
         """`id` and the metadata of every row; columns that some items were added without are null there."""
+        if self._unread is not None:
+            self._chunks.insert(0, self._unread.read(self._schema.names))
+            self._unread = None
         if len(self._chunks) != 1:
             chunks = [self._schema.empty_table(), *self._chunks]
             self._chunks = [pa.concat_tables(chunks, promote_options="permissive").combine_chunks()]
         return self._chunks[0]
+
+    @property
+    def columns(self) -> pa.Schema:
+        """Names and types of `id` and the metadata."""
+        return self._schema
+
+    @property
+    def _rows(self) -> dict[str, int]:
+        """The row of each id."""
+        if self._lookup is None:
+            self._lookup = {item: row for row, item in enumerate(self.table["id"].to_pylist())}
+            if len(self._lookup) < self.next_row:
+                raise BadInputError("the saved items hold an id twice: the index is damaged; build it anew")
+        return self._lookup
 
     def is_live(self, item: object) -> bool:
         """Say whether an id is in the index and not removed."""
@@ -118,7 +145,6 @@ class Items:
     def append(self, names: list[str], table: pa.Table) -> None:
         """Take in what `prepare` returned."""
         self._rows.update(zip(names, range(self.next_row, self.next_row + len(names)), strict=True))
-        self._ids.extend(names)
         self._live.extend(b"\1" * len(names))
         self._chunks.append(table)
         self._schema = self._merged(table)
@@ -133,12 +159,30 @@ class Items:
                 raise BadInputError(f"the id {item!r} was already removed")
         return np.array([self._rows[item] for item in names], dtype=np.int64)
 
+    def of_one_kind(self, rows: NDArray[np.int64], column: str) -> list[list[str]]:
+        """Return for each row the ids of live items that share its value in a column, its own always among them.
+
+        Raises:
+            WrongUseError: an unknown column.
+        """
+        known = [name for name in self.columns.names if name != "id"]
+        if column not in known:
+            raise unknown_name("metadata column", column, known)
+        frame = self.table.select(["id", column]).to_pandas()[self.live]
+        groups = frame.groupby(column, observed=True)["id"].agg(list)
+        values = self.table[column].take(pa.array(rows)).to_pandas()
+        own = self.names_of(rows).tolist()
+        return [
+            groups.get(value, [item]) if pd.notna(value) else [item] for value, item in zip(values, own, strict=True)
+        ]
+
     def rows_to_remove(self, ids: Sequence[Any]) -> NDArray[np.int64]:
         """Return the rows of ids that are to be removed; an unknown, removed or repeated one raises BadInputError."""
         rows = self.rows_of(ids)
         seen, counts = np.unique(rows, return_counts=True)
         if (counts > 1).any():
-            raise BadInputError(f"the id {self._ids[seen[counts > 1][0]]!r} is repeated")
+            twice = self.names_of(seen[counts > 1][:1])[0]
+            raise BadInputError(f"the id {twice!r} is repeated")
         return rows
 
     def retire(self, rows: NDArray[np.int64]) -> None:
@@ -163,20 +207,21 @@ class Items:
 
     @classmethod
     def read(cls, path: Path) -> Items:
-        """Read what `write` wrote; anything else raises BadInputError."""
+        """Open what `write` wrote; anything else raises BadInputError."""
         try:
-            table = pq.read_table(path)
+            file = pq.ParquetFile(path, memory_map=True)
+            names = file.schema_arrow.names
+            live = file.read(["_live"])["_live"] if set(RESERVED) <= set(names) else None
         except (pa.ArrowException, OSError) as error:
             raise BadInputError(f"{path} cannot be read as Parquet: {error}") from error
-        if not set(RESERVED) <= set(table.column_names):
+        if live is None or not pa.types.is_large_string(file.schema_arrow.field("id").type):
             raise BadInputError(
-                f"{path} lacks the columns {', '.join(RESERVED)}; it has {', '.join(table.column_names)}"
+                f"{path} lacks the columns {', '.join(RESERVED)}, or its ids are no texts; it has {', '.join(names)}"
             )
         items = cls()
-        items.append(_as_ids(table["id"].to_pylist()), table.drop_columns(["_live"]))
-        items._live = bytearray(table["_live"].to_numpy().astype(np.uint8).tobytes())
-        if len(items._rows) < items.next_row:
-            raise BadInputError(f"{path} holds an id twice")
+        items._unread = file
+        items._schema = pa.schema([field for field in file.schema_arrow if field.name != "_live"])
+        items._live = bytearray(live.to_numpy().astype(np.uint8).tobytes())
         return items
 
 

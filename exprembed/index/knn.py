@@ -11,11 +11,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from exprembed.errors import BadInputError
+from exprembed.index.belonging import METRICS
 from exprembed.index.exact import LARGEST, MEMORY_LIMIT, ExactSearch
 from exprembed.metrics.checks import check_metric, unit_rows
 from exprembed.metrics.neighbours import check_k
-
-_METRICS = ("l2", "cosine")
 
 
 class KNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -55,7 +54,7 @@ class KNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Any, y: Any) -> KNNClassifier:  # noqa: ANN401 - scikit-learn's names
         """Remember the training vectors X (n, d) and their classes y (n,)."""
         check_k(self.n_neighbors, "n_neighbors")
-        check_metric(self.metric, _METRICS)
+        check_metric(self.metric, METRICS)
         points, labels = validate_data(self, X, y, dtype=(np.float64, np.float32))
         check_classification_targets(labels)
         if len(points) < self.n_neighbors:

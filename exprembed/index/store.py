@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -157,12 +158,17 @@ def _located(folder: Path, manifest: Manifest) -> dict[str, Path]:
 
 
 def _check_sums(paths: Mapping[str, Path], manifest: Manifest) -> None:
-    for name, path in paths.items():
-        facts = manifest["files"].get(name)
+    def is_whole(name: str) -> bool:
+        facts, path = manifest["files"].get(name), paths[name]
         if not path.exists():
             raise BadInputError(f"{path} is missing")
-        whole = isinstance(facts, dict) and path.stat().st_size == facts.get("bytes")
-        if not whole or sha256_of(path) != facts.get("sha256"):
+        known = isinstance(facts, dict) and path.stat().st_size == facts.get("bytes")
+        return known and sha256_of(path) == facts.get("sha256")
+
+    with ThreadPoolExecutor(len(paths)) as pool:
+        whole = list(pool.map(is_whole, paths))
+    for path, right in zip(paths.values(), whole, strict=True):
+        if not right:
             raise BadInputError(f"{path} does not match its checksum in {MANIFEST}: it is damaged or of another index")
 
 

@@ -319,3 +319,19 @@ def test_search_result_is_validated_and_immutable():
     ]:
         with pytest.raises(BadInputError):
             SearchResult(np.array(wrong_ids, dtype=object), np.array(wrong_distances))
+
+
+def test_neighbours_of_items_leave_out_themselves_and_who_is_like_them():
+    index = ExpressionIndex(2)
+    index.add(
+        [[0, 1], [0.1, 1], [0.2, 1], [0.3, 1], [0.45, 1]], list("abcde"), {"subject": ["u", "u", "v", None, None]}
+    )
+    assert index.neighbours(["a", "d"], 2).ids.tolist() == [["b", "c"], ["c", "e"]]
+    assert index.neighbours(["a", "d"], 2, apart="subject").ids.tolist() == [["c", "d"], ["c", "e"]]
+    index.remove(["b"])
+    assert index.neighbours(["a"], 4, apart="subject").ids.tolist() == [["c", "d", "e", None]]
+    assert index.neighbours(["a"], 1, where="id == 'e'").ids.tolist() == [["e"]]
+    with pytest.raises(WrongUseError, match=r"'subjet'.*'subject'"):
+        index.neighbours(["a"], apart="subjet")
+    with pytest.raises(BadInputError, match="'b' was already removed"):
+        index.neighbours(["b"])
