@@ -28,6 +28,9 @@ def album(
     ],
     summary: Annotated[int, typer.Option(help="Pictures wanted.", min=1)] = 10,
     out: Annotated[Path | None, typer.Option(help="Also write a page with the pictures.")] = None,
+    per_person: Annotated[
+        bool, typer.Option("--per-person", help="Factor out who a face shows; needs a column 'subject'.")
+    ] = False,
     model: ModelOption = None,
     as_json: JsonOption = False,
     *,
@@ -46,7 +49,12 @@ def album(
 
     with clean_stdout(as_json):
         done, preprocessing = _faces(paths, model, face, source, as_json, pictures=out is not None)
-        found = summarize_album(pd.DataFrame(done.vectors, index=done.faces.index), summary)
+        if per_person and "subject" not in done.faces:
+            raise WrongUseError(
+                "--per-person needs to know who a face shows: a column 'subject', which only some data sets have"
+            )
+        subjects = done.faces["subject"].tolist() if per_person else None
+        found = summarize_album(pd.DataFrame(done.vectors, index=done.faces.index), summary, subjects)
         skipped = list(done.skipped)
         if out is not None and preprocessing is not None:
             skipped += write_album_page(out, done, found, preprocessing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,9 @@ class AlbumSummary:
         object.__setattr__(self, "labels", labels)
 
 
-def summarize_album(vectors: pd.DataFrame | ArrayLike, n_clusters: int = 10) -> AlbumSummary:
+def summarize_album(
+    vectors: pd.DataFrame | ArrayLike, n_clusters: int = 10, subjects: Sequence[object] | None = None
+) -> AlbumSummary:
     """Group the faces of an album by expression and pick from each group the face nearest to its centre.
 
     Agglomerative clustering by complete linkage over the cosine distance: the two clusters A, B with the smallest
@@ -51,12 +54,13 @@ def summarize_album(vectors: pd.DataFrame | ArrayLike, n_clusters: int = 10) -> 
     Args:
         vectors: (n, d) vectors; a DataFrame is indexed by face_id.
         n_clusters: pictures wanted; an album of fewer faces gives one cluster a face.
+        subjects: (n,) who each face shows; then who it is is factored out first, see `without_identity`.
 
     Returns:
         AlbumSummary of min(n, n_clusters) clusters.
 
     Raises:
-        BadInputError: no vectors, NaN or zero vectors, a repeated face_id.
+        BadInputError: no vectors, NaN or zero vectors, a repeated face_id, another number of subjects than faces.
         WrongUseError: n_clusters below 1.
 
     Example:
@@ -74,6 +78,8 @@ def summarize_album(vectors: pd.DataFrame | ArrayLike, n_clusters: int = 10) -> 
     if isinstance(vectors, pd.DataFrame):
         check_unique(vectors.index, "vectors")
     unit = unit_rows(matrix, vectors)
+    if subjects is not None:
+        unit = without_identity(unit, subjects)
     if n_clusters >= len(unit):
         found = np.arange(len(unit))
     elif len(unit) >= _MANY:
@@ -84,6 +90,30 @@ def summarize_album(vectors: pd.DataFrame | ArrayLike, n_clusters: int = 10) -> 
     rows = [_central(unit, np.flatnonzero(labels == cluster)) for cluster in range(labels.max() + 1)]
     names = tuple(vectors.index[rows].tolist()) if isinstance(vectors, pd.DataFrame) else tuple(rows)
     return AlbumSummary(names, labels, tuple(np.bincount(labels).tolist()))
+
+
+def without_identity(unit: NDArray[np.float64], subjects: Sequence[object]) -> NDArray[np.float64]:
+    """Move each person's faces so that their mean is that of all faces, and return unit vectors again.
+
+    y_i = (x_i - m_s(i) + m) / |x_i - m_s(i) + m|,  m_s the mean of the vectors of subject s, m that of all.
+
+    What is left is how a face differs from the same person's usual one: clusters gather expressions, not people. The one
+    face of a subject becomes the mean of all; a subject who is None or NaN is nobody else.
+
+    Raises:
+        BadInputError: another number of subjects than vectors.
+
+    Example:
+        >>> faces = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]])
+        >>> without_identity(faces, ["a", "a", "b", "b"]).round(2).tolist()
+        [[0.8, 0.6], [0.22, 0.98], [0.65, 0.76], [0.0, 1.0]]
+    """
+    if len(subjects) != len(unit):
+        raise BadInputError(f"subjects must be ({len(unit)},), one a vector; got {len(subjects)}")
+    names = pd.Series(list(subjects), dtype=object)
+    codes = pd.factorize(names.where(names.notna(), pd.Series([("nobody", i) for i in range(len(names))])))[0]
+    means = pd.DataFrame(unit).groupby(codes).transform("mean").to_numpy()
+    return unit_rows(unit - means + unit.mean(axis=0), name="faces without identity")
 
 
 def _by_falling_size(found: NDArray[Any]) -> NDArray[np.int64]:

@@ -104,6 +104,14 @@ def test_album_of_files_and_of_vectors(cli, photos, weights, tmp_path):
         assert [group["representative"] for group in found.json["groups"]] == list(expected.representatives)
         assert [group["size"] for group in found.json["groups"]] == list(expected.sizes)
         assert sorted(found.json["group_of"]) == sorted(values.index)
+    nobody = cli("album", parquet, "--per-person")
+    assert nobody.code == 2
+    assert "a column 'subject'" in nobody.err
+    people = pd.read_parquet(parquet).assign(subject=[f"p{place % 3}" for place in range(len(values))])
+    people.to_parquet(tmp_path / "people.parquet")
+    found = cli("album", tmp_path / "people.parquet", "--per-person", "--summary", "4", "--json").json
+    expected = summarize_album(values, 4, people["subject"].tolist())
+    assert [group["representative"] for group in found["groups"]] == list(expected.representatives)
     page = tmp_path / "album.html"
     assert cli("album", photos, "--aligned", "--model", weights, "--out", page, "--summary", "4").code == 0
     assert page.read_text().count("<img ") == 4

@@ -88,3 +88,24 @@ def test_bad_albums():
         AlbumSummary((0,), np.array([0, 1]), (2,))
     with pytest.raises(ValueError, match="read-only"):
         summarize_album([[1.0]]).labels[0] = 3
+
+
+def test_people_are_factored_out():
+    """Six people, far apart, with the same four expressions: clusters of people without, of expressions with subjects."""
+    rng = np.random.default_rng(0)
+    people, expressions = 1.5 * np.eye(16)[:6], 0.5 * np.eye(16)[8:12]
+    who, what = np.repeat(np.arange(6), 4), np.tile(np.arange(4), 6)
+    faces = people[who] + expressions[what] + 0.01 * rng.normal(size=(24, 16))
+    alike = summarize_album(faces, 6).labels
+    assert all(len(set(alike[who == person])) == 1 for person in range(6))
+    found = summarize_album(faces, 4, subjects=who.tolist()).labels
+    assert all(len(set(found[what == expression])) == 1 for expression in range(4))
+    assert len(set(found)) == 4
+
+
+def test_subjects_may_be_unknown_or_alone():
+    faces = np.random.default_rng(0).normal(size=(5, 8)) + 1
+    summary = summarize_album(faces, 2, subjects=["a", "a", None, float("nan"), "b"])
+    assert len(set(summary.labels[2:])) == 1  # three that are nobody else's all become the mean
+    with pytest.raises(BadInputError, match=r"subjects must be \(5,\), one a vector; got 2"):
+        summarize_album(faces, 2, subjects=["a", "b"])
