@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 from exprembed.cli._common import JsonOption, ModelOption, clean_stdout, end, list_skipped, option_groups, show, table
 from exprembed.cli._faces import Embedded, FaceOptions, SourceOptions, embed_photos, find_photos, open_model, recut
 from exprembed.cli._vectors import is_vector_file, read_vectors
-from exprembed.errors import BadInputError, WrongUseError
+from exprembed.errors import BadInputError, WrongUseError, unknown_name
 from exprembed.files import Skipped
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ def album(
     per_person: Annotated[
         bool, typer.Option("--per-person", help="Factor out who a face shows; needs a column 'subject'.")
     ] = False,
+    best_of: Annotated[
+        str | None,
+        typer.Option(help="'burst': of photos taken within seconds of each other, take one.", metavar="burst"),
+    ] = None,
+    gap: Annotated[float, typer.Option(help="Seconds between photos of one burst.", min=0)] = 3.0,
     model: ModelOption = None,
     as_json: JsonOption = False,
     *,
@@ -38,6 +44,9 @@ def album(
     source: SourceOptions,
 ) -> None:
     """Group the faces of an album by expression and name the face nearest to the centre of each group.
+
+    With --best-of burst, photos go by the time their camera wrote into them; of each burst the one with the most faces, and the most
+    typical ones, is kept, and photos without a time are all kept.
 
     Complete linkage over the cosine distance, the largest group first. An album of 50,000 faces takes a minute or two.
 
@@ -48,7 +57,12 @@ def album(
     from exprembed.index import summarize_album
 
     with clean_stdout(as_json):
+        if best_of not in (None, "burst"):
+            raise unknown_name("--best-of", str(best_of), ["burst"])
         done, preprocessing = _faces(paths, model, face, source, as_json, pictures=out is not None)
+        bursts = None
+        if best_of is not None:
+            done, bursts = _best_of_bursts(done, gap)
         if per_person and "subject" not in done.faces:
             raise WrongUseError(
                 "--per-person needs to know who a face shows: a column 'subject', which only some data sets have"
@@ -65,7 +79,14 @@ def album(
     rows = [(rank, size, name) for rank, (name, size) in enumerate(zip(names, found.sizes, strict=True), 1)]
     groups = [{"representative": name, "path": paths_of[name], "size": size} for _, size, name in rows]
     labels = {str(name): int(label) + 1 for name, label in zip(done.faces.index, found.labels, strict=True)}
-    document = {"faces": len(done.faces), "groups": groups, "group_of": labels, "page": out, "skipped_list": listed}
+    document = {
+        "faces": len(done.faces),
+        "bursts": bursts,
+        "groups": groups,
+        "group_of": labels,
+        "page": out,
+        "skipped_list": listed,
+    }
     show(as_json, document, table(("group", "faces", "representative"), rows))
     end(skipped)
 
@@ -89,6 +110,21 @@ def write_album_page(path: Path, done: Embedded, found: AlbumSummary, preprocess
     header = f'<h1>The album in {len(tiles)} pictures</h1><p class="lead">{_page.text(lead)}</p>'
     _page.write_page(path, _page.page("Album", header, [f'<ol class="album">{"".join(tiles)}</ol>']))
     return skipped
+
+
+def _best_of_bursts(done: Embedded, gap: float) -> tuple[Embedded, dict[str, int]]:
+    """Keep the faces of one photo of each burst; also count photos, those without a time, and bursts."""
+    from exprembed.data.photo_time import taken_at
+    from exprembed.index import best_of_bursts
+
+    if "path" not in done.faces:
+        raise WrongUseError("--best-of burst needs the photos: a column 'path', which this file lacks")
+    paths = done.faces["path"].astype(str)
+    times = {path: taken_at(path) for path in paths.unique()}
+    best = best_of_bursts(done.vectors, paths.tolist(), [times[path] for path in paths], gap)
+    kept = paths.isin(best).to_numpy()
+    counts = {"photos": len(times), "without_time": sum(time is None for time in times.values()), "kept": len(best)}
+    return replace(done, faces=done.faces[kept], vectors=done.vectors[kept]), counts
 
 
 def _faces(

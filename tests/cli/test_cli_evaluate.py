@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from exprembed.data.synthetic import synthetic_triplets
 from exprembed.data.tables import FaceTable
@@ -115,6 +116,23 @@ def test_album_of_files_and_of_vectors(cli, photos, weights, tmp_path):
     page = tmp_path / "album.html"
     assert cli("album", photos, "--aligned", "--model", weights, "--out", page, "--summary", "4").code == 0
     assert page.read_text().count("<img ") == 4
+
+
+def test_an_album_takes_one_photo_of_a_burst(cli, photos, weights, tmp_path):
+    burst = tmp_path / "burst"
+    burst.mkdir()
+    for place, photo in enumerate(sorted(photos.iterdir())[:6]):
+        exif = Image.Exif()
+        if place < 5:
+            exif.get_ifd(0x8769)[0x9003] = f"2024:05:01 12:00:{2 * place + 20 * (place == 4):02d}"
+        Image.open(photo).save(burst / f"{place}.jpg", exif=exif, quality=95)
+    words = ["album", burst, "--aligned", "--model", weights, "--summary", "6", "--json", "--best-of"]
+    found = cli(*words, "burst").json
+    assert found["bursts"] == {"photos": 6, "without_time": 1, "kept": 3}
+    assert found["faces"] == 3
+    assert {str(burst / "4.jpg"), str(burst / "5.jpg")} < set(found["group_of"])
+    assert cli(*words, "burst", "--gap", "1").json["faces"] == 6
+    assert cli(*words, "brust").code == 2
 
 
 def test_weights(cli, weights):
