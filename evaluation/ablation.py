@@ -38,8 +38,8 @@ VARIANTS: Mapping[str, Variant] = {
     "the recipe": Variant((), 1000),
     "AdamW": Variant(("optimizer=adamw", "learning_rate=0.003"), 1080),
     "float32": Variant(("trainer={precision: 32-true}",), 560),
-    "ResNet of ten layers": Variant(("model.backbone=resnet10_grey48",), 620),
-    "half as wide again": Variant(("model.backbone=vgg8_grey48_wide",), 680),
+    "ResNet of ten layers": Variant(("model.backbone=resnet10_grey48",), 910),
+    "a third narrower": Variant(("model.backbone=vgg8_grey48",), 1470),
     "48 pixels from the start": Variant(("sizes={}",), 800),
     "32 pixels": Variant(("sizes={}", "model.image_size=32"), 1800),
     "no variation of the faces": Variant(

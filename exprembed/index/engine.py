@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exprembed.errors import BadInputError, MissingExtraError, WrongUseError
-from exprembed.index.exact import MEMORY_LIMIT, ExactSearch, Found
+from exprembed.metrics.exact import MEMORY_LIMIT, ExactSearch, Found
 
 AUTO_FLAT = 2**20  # vectors up to which "auto" stays exact
 _FACTORIES = {"auto": "Flat", "flat": "Flat", "hnsw": "HNSW32"}

@@ -14,13 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 from exprembed.errors import BadInputError, WrongUseError
 from exprembed.index.belonging import METRICS, check_device, check_model, check_story, fingerprint_of
 from exprembed.index.engine import Engine, FaissEngine, take_kept
-from exprembed.index.exact import LARGEST, MEMORY_LIMIT
 from exprembed.index.items import Items
 from exprembed.index.recall import tuned
 from exprembed.index.results import SearchResult
 from exprembed.index.store import ITEMS, VECTORS, Manifest, read_folder, save_folder
 from exprembed.index.where import select
 from exprembed.metrics.checks import as_matrix, check_metric, check_no_zero_rows, unit_rows
+from exprembed.metrics.exact import LARGEST, MEMORY_LIMIT
 from exprembed.metrics.neighbours import check_k
 
 

@@ -12,8 +12,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from exprembed.errors import BadInputError
 from exprembed.index.belonging import METRICS
-from exprembed.index.exact import LARGEST, MEMORY_LIMIT, ExactSearch
 from exprembed.metrics.checks import check_metric, unit_rows
+from exprembed.metrics.exact import LARGEST, MEMORY_LIMIT, ExactSearch
 from exprembed.metrics.neighbours import check_k
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from exprembed.index.exact import ExactSearch
+from exprembed.metrics.exact import ExactSearch
 
 if TYPE_CHECKING:
     from exprembed.index.engine import Engine

@@ -1,8 +1,8 @@
-"""Exact nearest neighbours for the metrics: scikit-learn's brute force, in blocks, with candidates left out."""
+"""Exact nearest neighbours for the metrics, in blocks, with candidates left out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from exprembed.errors import BadInputError, WrongUseError
 from exprembed.metrics.checks import check_metric, unit_rows
+from exprembed.metrics.exact import LARGEST, ExactSearch
 
 _BLOCK_ENTRIES = 4_000_000  # neighbours held at once: 64 MB of row numbers and distances
 
@@ -23,7 +24,8 @@ def nearest_rows(
 ) -> Iterator[tuple[slice, NDArray[np.int64]]]:
     """Yield the rows of the k nearest gallery vectors of each query, nearest first, block by block.
 
-    Exact up to ties: products are summed in float64. Cosine is L2 between the unit vectors, which orders alike.
+    Exact up to ties of the vectors' own type: float32 by `ExactSearch`, float64 and L1 by scikit-learn's brute force.
+    Cosine is L2 between the unit vectors, which orders alike.
 
     Args:
         gallery: (n, d), finite.
@@ -39,8 +41,6 @@ def nearest_rows(
         BadInputError: dimensions that differ, an empty gallery, more neighbours than gallery vectors.
         WrongUseError: k below 1, an unknown metric.
     """
-    from sklearn.neighbors import NearestNeighbors
-
     check_metric(metric)
     check_k(k)
     if gallery.shape[1] != queries.shape[1]:
@@ -56,14 +56,23 @@ def nearest_rows(
     gallery, queries = np.ascontiguousarray(gallery, dtype=kind), np.ascontiguousarray(queries, dtype=kind)
     # The largest group bounds how many of the nearest can be left out, so that many more always suffice.
     fetch = k if groups is None else min(len(gallery), k + int(np.bincount(groups[0]).max()))
-    search = NearestNeighbors(
-        n_neighbors=fetch, algorithm="brute", metric="manhattan" if metric == "l1" else "euclidean"
-    ).fit(gallery)
+    search = _search(gallery, fetch, metric)
     block = max(1, _BLOCK_ENTRIES // fetch)
     for start in range(0, len(queries), block):
         part = slice(start, min(start + block, len(queries)))
-        rows = search.kneighbors(queries[part], return_distance=False)
+        rows = search(queries[part])
         yield part, rows if groups is None else drop_rows(rows, groups[0][rows] == groups[1][part, None], k)
+
+
+def _search(gallery: NDArray[Any], k: int, metric: str) -> Callable[[NDArray[Any]], NDArray[np.int64]]:
+    if gallery.dtype == np.float32 and metric != "l1" and np.abs(gallery).max() * gallery.shape[1] ** 0.5 <= LARGEST:
+        exact = ExactSearch(gallery)
+        return lambda queries: exact(queries, k)[0]
+    from sklearn.neighbors import NearestNeighbors
+
+    brute = NearestNeighbors(n_neighbors=k, algorithm="brute", metric="manhattan" if metric == "l1" else "euclidean")
+    brute.fit(gallery)
+    return lambda queries: brute.kneighbors(queries, return_distance=False)
 
 
 def drop_rows(rows: NDArray[np.int64], dropped: NDArray[np.bool_], k: int) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from exprembed.errors import BadInputError, WrongUseError
 from exprembed.index import KNNClassifier
-from exprembed.index.exact import MEMORY_LIMIT
+from exprembed.metrics.exact import MEMORY_LIMIT
 
 
 @parametrize_with_checks([KNNClassifier(n_neighbors=1), KNNClassifier(n_neighbors=3)])

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exprembed.errors import WrongUseError
-from exprembed.index import exact
-from exprembed.index.exact import ExactSearch
+from exprembed.metrics import exact
+from exprembed.metrics.exact import ExactSearch
 
 
 def unit(rng, n, d):
