@@ -274,8 +274,10 @@ def main(
     from rich.console import Console
 
     from exprembed.data import read_ferplus, read_table
+    from exprembed.models import weights_card
 
-    base = load_recipe("metric-losses-small", [f"init={trunk}", *(sets or [])])
+    backbone = weights_card(trunk)["config"]["backbone"]
+    base = load_recipe("metric-losses-small", [f"init={trunk}", f"model.backbone={backbone}", *(sets or [])])
     with tempfile.TemporaryDirectory() as folder:
         splits = []
         if ferplus is not None:
