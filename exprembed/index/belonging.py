@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,18 @@ if TYPE_CHECKING:
 METRICS = ("l2", "cosine")
 
 
-def check_device(device: str) -> None:
-    """Raise WrongUseError for another device than this release searches on."""
-    if device != "cpu":
-        raise WrongUseError(f"device {device!r}: this release searches on the CPU; use device='cpu'")
+def check_device(device: str) -> str:
+    """Return "cpu", or a GPU that torch sees here; anything else raises WrongUseError."""
+    if device == "cpu":
+        return device
+    if not isinstance(device, str) or not re.fullmatch(r"cuda(:\d+)?", device):
+        raise WrongUseError(f"device must be 'cpu', 'cuda' or 'cuda:N'; got {device!r}")
+    import torch
+
+    seen = torch.cuda.device_count()
+    if int(device.partition(":")[2] or 0) >= seen:
+        raise WrongUseError(f"device {device!r}: torch sees {seen or 'no'} GPU here; use device='cpu'")
+    return device
 
 
 def fingerprint_of(model: Any) -> str | None:  # noqa: ANN401 - a model, text or None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,6 +36,9 @@ class Engine(Protocol):
 
     def search(self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None) -> Found:
         """Return rows (Q, k), -1 where there are no more, and ascending squared L2 distances (Q, k), inf there."""
+
+    def to(self, device: str) -> None:
+        """Search on another device from now on."""
 
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the vectors (n, d) of rows, as the kind keeps them."""
@@ -80,7 +84,8 @@ class FaissEngine:
     """
 
     _inner: Any
-    _search: ExactSearch | None
+    _search: Callable[[NDArray[np.float32], int, NDArray[np.bool_] | None], Found] | None
+    device = "cpu"
     _rows: NDArray[np.int64]
 
     def __init__(self, dim: int, kind: str = "auto", memory_limit: int = MEMORY_LIMIT) -> None:
@@ -133,7 +138,7 @@ class FaissEngine:
                 self._inner.train(vectors)
             self._search = None
             self._index.add_with_ids(vectors, rows)
-            if self.kind == "auto" and self.exact and len(self) > AUTO_FLAT:
+            if self.kind == "auto" and self.exact and self.device == "cpu" and len(self) > AUTO_FLAT:
                 self._leave_flat()
         except RuntimeError as error:
             raise BadInputError(
@@ -184,7 +189,12 @@ class FaissEngine:
         if self._search is None:
             vectors = self._faiss.rev_swig_ptr(self._inner.get_xb(), len(self) * self.dim).reshape(-1, self.dim)
             self._rows = self._faiss.vector_to_array(self._index.id_map)
-            self._search = ExactSearch(vectors, self.memory_limit, few=self._by_differences)
+            if self.device == "cpu":
+                self._search = ExactSearch(vectors, self.memory_limit, few=self._by_differences)
+            else:
+                from exprembed.index.torch_search import TorchSearch
+
+                self._search = TorchSearch(vectors, self.device, self.memory_limit)
         places, squared = self._search(queries, k, None if allowed is None else allowed[self._rows])
         return self._rows[places], squared
 
@@ -216,6 +226,12 @@ class FaissEngine:
                 lists.make_direct_map(False)  # 8 bytes a vector that nothing else needs
         return found
 
+    def to(self, device: str) -> None:
+        """Search on another device from now on; approximate kinds stay on the CPU and raise WrongUseError."""
+        if device != "cpu" and not self.exact:
+            raise WrongUseError(f"kind {self.kind!r} is searched on the CPU; only flat indexes go to {device!r}")
+        self.device, self._search = device, None
+
     def _places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         held = self._faiss.vector_to_array(self._index.id_map)  # ascending: rows are given out in order
         return np.searchsorted(held, rows)
@@ -223,6 +239,7 @@ class FaissEngine:
     def rebuilt(self, rows: NDArray[np.int64]) -> FaissEngine:
         """Return an engine of the same kind, trained anew, that holds only these rows."""
         fresh = FaissEngine(self.dim, self.kind, self.memory_limit)
+        fresh.device = self.device
         fresh.add(rows, self.vectors(rows))
         return fresh
 

@@ -35,7 +35,7 @@ class ExpressionIndex:
         kind: "flat": exact. "auto": exact up to a million items, then IVF. "hnsw", "ivf" or a FAISS factory string:
             approximate, so that fewer and other items than the nearest may come back (see `tune`); kinds that need
             training are trained on the first batch added.
-        device: "cpu".
+        device: "cpu", or "cuda" or "cuda:N" for exact search by torch on a GPU; saved files know nothing of it.
         model: what embedded the vectors: a model, or its fingerprint. It is saved with the index, and `load` refuses
             another model's.
         memory_limit: bytes that an exact search works in, about, beside the vectors.
@@ -44,7 +44,8 @@ class ExpressionIndex:
         recall: what `tune` measured; None before.
 
     Raises:
-        WrongUseError: an unknown metric or kind, dim below 1, another device, a model of other dimensions.
+        WrongUseError: an unknown metric or kind, dim below 1, a GPU that is not there or for an approximate kind, a model
+            of other dimensions.
         MissingExtraError: faiss is not installed.
 
     Example:
@@ -72,16 +73,16 @@ class ExpressionIndex:
             raise WrongUseError(f"dim must be a whole number of at least 1; got {dim!r}")
         if not isinstance(kind, str):
             raise WrongUseError(f"kind must be text; got {type(kind).__name__}")
-        check_device(device)
         self.metric = check_metric(metric, METRICS)
         self.kind = kind
-        self.device = device
+        self.device = "cpu"
         self.model = fingerprint_of(model)
         self._engine: Engine = FaissEngine(int(dim), kind, memory_limit)
         self.recall: float | None = None
         self._items = Items()
         self._saved: dict[Path, Manifest] = {}
         check_model(model, self.dim, self.metric, WrongUseError)
+        self.to(device)
 
     @property
     def dim(self) -> int:
@@ -284,6 +285,16 @@ class ExpressionIndex:
             self.recall = tuned(self._engine, np.flatnonzero(self._items.live), recall, k, queries, seed)
         return self.recall
 
+    def to(self, device: str) -> ExpressionIndex:
+        """Search on "cpu", "cuda" or "cuda:N" from now on; return the index itself.
+
+        Raises:
+            WrongUseError: no such GPU, or an approximate kind, which stays on the CPU.
+        """
+        self._engine.to(check_device(device))
+        self.device = device
+        return self
+
     def save(self, folder: str | Path) -> None:
         """Save to a folder: `manifest.json`, `vectors.faiss`, `items.parquet`.
 
@@ -315,7 +326,7 @@ class ExpressionIndex:
 
         Args:
             folder: what `save` wrote.
-            device: "cpu".
+            device: "cpu", "cuda" or "cuda:N".
             model: the model, or the fingerprint of the model, whose vectors are due; None takes any.
 
         Raises:
@@ -331,7 +342,6 @@ class ExpressionIndex:
             ...     ExpressionIndex.load(folder).ids
             ['a']
         """
-        check_device(device)
         place = Path(folder).absolute()
 
         def read(manifest: Manifest, paths: dict[str, Path]) -> ExpressionIndex:
@@ -339,7 +349,7 @@ class ExpressionIndex:
             index.metric, index.kind, index.device, index.model = (
                 manifest["metric"],
                 manifest["kind"],
-                device,
+                "cpu",
                 manifest["model"],
             )
             index._engine = FaissEngine.read(paths[VECTORS], manifest["kind"], manifest["factory"])
@@ -357,7 +367,7 @@ class ExpressionIndex:
             held = f"of the model {index.model}" if index.model else "of a model that was not recorded"
             raise BadInputError(f"{place} holds vectors {held}, and {wanted} is due; embed the faces again")
         check_model(model, index.dim, index.metric, BadInputError)
-        return index
+        return index.to(device)
 
     def info(self) -> dict[str, Any]:
         """Return what there is to know, as JSON values: sizes, metric, kind, whether search is exact, columns."""

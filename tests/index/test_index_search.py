@@ -216,7 +216,8 @@ def test_wrong_use_is_named(monkeypatch):
         ({"kind": "flatt"}, "kind 'flatt' is none of auto, flat, hnsw, ivf"),
         ({"kind": 7}, "kind must be text"),
         ({"kind": "IDMap,Flat"}, "leave 'IDMap' out"),
-        ({"device": "cuda"}, "device='cpu'"),
+        ({"device": "cuda:99"}, "device='cpu'"),
+        ({"device": "gpu"}, "'cuda' or 'cuda:N'"),
         ({"model": 7}, "model must be"),
         ({"model": " "}, "model must be"),
     ]:

@@ -173,7 +173,7 @@ def test_another_models_vectors_are_refused(tmp_path):
     with pytest.raises(BadInputError, match="was not recorded"):
         ExpressionIndex.load(tmp_path, model="0123abc")
     with pytest.raises(WrongUseError, match="device"):
-        ExpressionIndex.load(tmp_path, device="cuda")
+        ExpressionIndex.load(tmp_path, device="cuda:99")
 
 
 def test_a_save_does_not_undo_anothers(tmp_path):
