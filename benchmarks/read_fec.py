@@ -1,28 +1,33 @@
-"""Time and memory of reading a FEC file of the published size, beside what one would use instead; prints JSON.
+"""Time and memory of reading a FEC file of the published size, beside what one would use instead.
 
 A file is generated first: 500,000 rows of 6 raters (1 % have more), 156,000 faces in 130,000 photos. Each reading runs
-in a process of its own; the time is that of the call, without imports; the peak is that of the whole process.
+in a process of its own; the time is that of the call, without imports.
 
-    python benchmarks/read_fec.py [--rows 500000] [--faces 156000] [--repeats 3]
+    python benchmarks/read_fec.py --out docs/results/read_fec
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import os
-import resource
-import subprocess
+import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import track
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks._measured import Measured, in_a_process, measured, show
+from exprembed.report import Report, Row, Section
+
 TYPES = ("ONE_CLASS_TRIPLET", "TWO_CLASS_TRIPLET", "THREE_CLASS_TRIPLET")
 
 
@@ -90,54 +95,47 @@ READINGS: dict[str, Callable[[Path], int]] = {
 }
 
 
-def measure(name: str, path: Path) -> None:
-    """Run one reading in this process and print its numbers."""
+def one(name: str, path: str) -> Measured:
+    """Run one reading in this process."""
     import pandas  # noqa: F401 - imports are not what is timed
 
     import exprembed.data.readers.fec  # noqa: F401
 
-    wall, cpu = time.perf_counter(), time.process_time()
-    found = READINGS[name](path)
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"found": found, "wall_s": round(wall, 2), "cpu_s": round(cpu, 2), "peak_mib": round(peak)}))
+    return measured(lambda: READINGS[name](Path(path)))
 
 
-def main() -> None:
-    """Generate, measure every reading, print one JSON document."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=500_000)
-    parser.add_argument("--faces", type=int, default=156_000)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--one", nargs=2, metavar=("READING", "FILE"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.one:
-        measure(options.one[0], Path(options.one[1]))
+def main(
+    out: Annotated[Path | None, typer.Option(help="Folder for report.md and report.json.")] = None,
+    rows: Annotated[int, typer.Option(help="Triplets in the file.")] = 500_000,
+    faces: Annotated[int, typer.Option(help="Faces in the file.")] = 156_000,
+    repeats: Annotated[int, typer.Option(help="Runs of each, in turns; the table has medians.")] = 3,
+    job: Annotated[str | None, typer.Option("--one", hidden=True)] = None,
+) -> None:
+    """Generate the file, measure every reading, print the table, and write it with --out."""
+    if job is not None:
+        show(one(*json.loads(job)))
         return
-    from exprembed.provenance import provenance
-
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "generated.csv"
-        generate(path, options.rows, options.faces)
-        runs: dict[str, list[dict[str, float]]] = {name: [] for name in READINGS}
-        for _ in range(options.repeats):
-            for name in READINGS:
-                command = [sys.executable, __file__, "--one", name, str(path)]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - ourselves
-                runs[name].append(json.loads(done.stdout))
-        size = path.stat().st_size
-    best = {name: min(found, key=lambda run: run["wall_s"]) for name, found in runs.items()}
-    result = {
-        "rows": options.rows,
-        "faces": options.faces,
-        "file_mb": round(size / 1e6, 1),
-        "load_average": round(os.getloadavg()[0], 2),
-        "best": best,
-        "runs": runs,
-        "provenance": provenance(),
-    }
-    print(json.dumps(result, indent=2))
+        generate(path, rows, faces)
+        runs: dict[str, list[Measured]] = {name: [] for name in READINGS}
+        for name in track([name for _ in range(repeats) for name in READINGS], "Reading", console=Console(stderr=True)):
+            runs[name].append(in_a_process(__file__, [name, str(path)]))
+        size = path.stat().st_size / 1e6
+    columns = ("wall, s", "CPU, s", "memory, MiB")
+    lines = []
+    for name, found in runs.items():
+        values = [statistics.median(getattr(run, what) for run in found) for what in ("wall", "cpu", "memory")]
+        lines.append(Row(name, dict(zip(columns, values, strict=True))))
+    data = f"a generated file of {rows:,} rows and {faces:,} faces, {size:.0f} MB, as long as the published one"
+    notes = ["Bars for read_fec: 10 s, 2 GB.", "Memory is what the peak rises by after imports."]
+    report = Report("Reading FEC's CSV", [Section("Reading", data, columns, lines, decimals=2, notes=notes)])
+    report.provenance["load average"] = f"{load:.2f} at the start, {os.getloadavg()[0]:.2f} at the end"
+    report.print(Console())
+    if out is not None:
+        report.write(out)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)
