@@ -8,17 +8,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from exprembed.index.albums import AlbumSummary, summarize_album
     from exprembed.index.bursts import best_of_bursts
+    from exprembed.index.distributed import ShardedIndex
     from exprembed.index.expression_index import ExpressionIndex
     from exprembed.index.knn import KNNClassifier
     from exprembed.index.results import SearchResult
 
-__all__ = ["AlbumSummary", "ExpressionIndex", "KNNClassifier", "SearchResult", "best_of_bursts", "summarize_album"]
+__all__ = [
+    "AlbumSummary",
+    "ExpressionIndex",
+    "KNNClassifier",
+    "SearchResult",
+    "ShardedIndex",
+    "best_of_bursts",
+    "summarize_album",
+]
 
 _HOMES = {
     "AlbumSummary": "albums",
     "ExpressionIndex": "expression_index",
     "KNNClassifier": "knn",
     "SearchResult": "results",
+    "ShardedIndex": "distributed",
     "best_of_bursts": "bursts",
     "summarize_album": "albums",
 }

@@ -196,7 +196,7 @@ class ExpressionIndex:
         ids[found] = self._items.names_of(rows[found])
         # Between unit vectors |q - x|^2 = 2 - 2 cos(q, x).
         distances: NDArray[np.float32] = np.sqrt(squared) if self.metric == "l2" else squared / np.float32(2)
-        return SearchResult(ids, distances)
+        return SearchResult.made_by_a_search(ids, distances)
 
     def neighbours(
         self, ids: Sequence[str], k: int = 10, where: str | None = None, apart: str | None = None

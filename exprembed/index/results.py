@@ -47,9 +47,19 @@ class SearchResult:
             found = [item for item in row if item is not None]
             if not all(isinstance(item, str) for item in found) or len(set(found)) < len(found):
                 raise BadInputError(f"the ids of query {query} must be different texts; got {found}")
+        self._keep(ids, distances)
+
+    def _keep(self, ids: NDArray[np.object_], distances: NDArray[np.float32]) -> None:
         for name, array in (("ids", ids), ("distances", distances)):
             array.setflags(write=False)
             object.__setattr__(self, name, array)
+
+    @classmethod
+    def made_by_a_search(cls, ids: NDArray[np.object_], distances: NDArray[np.float32]) -> SearchResult:
+        """Take arrays of the library's own making as they are: on many neighbours the checks take longer than the search."""
+        result = cls.__new__(cls)
+        result._keep(ids, distances)
+        return result
 
     def __len__(self) -> int:
         return len(self.ids)
