@@ -282,7 +282,7 @@ class ExpressionIndex:
             raise BadInputError("an index of fewer than two items cannot be tuned; add items first")
         self.recall = 1.0
         if not self._engine.exact:
-            self.recall = tuned(self._engine, np.flatnonzero(self._items.live), recall, k, queries, seed)
+            self.recall = tuned(self._engine, self._items.live, recall, k, queries, seed)
         return self.recall
 
     def to(self, device: str) -> ExpressionIndex:

@@ -13,23 +13,22 @@ if TYPE_CHECKING:
     from exprembed.index.engine import Engine
 
 
-def tuned(engine: Engine, live: NDArray[np.int64], recall: float, k: int, queries: int, seed: int) -> float:
+def tuned(engine: Engine, allowed: NDArray[np.bool_], recall: float, k: int, queries: int, seed: int) -> float:
     """Set the least effort of a doubling series that reaches a recall; return the recall that was measured.
 
     Args:
         engine: approximate.
-        live: the rows that may be found, at least two.
+        allowed: (next row,) which rows may be found, at least two.
         recall: wanted, in (0, 1]. Where no effort is enough, the most is kept.
         k: neighbours.
         queries: rows that are asked for, each left out of its own result.
         seed: of their choice.
     """
+    live = np.flatnonzero(allowed)
     asked = np.sort(np.random.default_rng(seed).choice(live, size=min(queries, len(live)), replace=False))
     vectors, k = engine.vectors(live), min(k, len(live) - 1)
     some = vectors[np.searchsorted(live, asked)]
     places, _ = ExactSearch(vectors)(some, k + 1)
-    allowed = np.zeros(live[-1] + 1, dtype=bool)
-    allowed[live] = True
     due = _others(live[places], asked, k)
     effort = engine.effort()
     value = 1 if effort is None else min(effort[2], k if effort[0] == "efSearch" else 1)
