@@ -189,6 +189,22 @@ def compact(
     show(as_json, document, f"dropped {dropped:,} hidden vectors; {len(held):,} items: {index}")
 
 
+def export(
+    index: IndexArgument,
+    out: Annotated[Path, typer.Argument(help="A .parquet file or a .lance folder.", show_default=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Write ids, vectors and metadata of an index as one table for other tools, a vector database say.
+
+    Exit codes: 0 done; 2 wrong use; 3 no index there, or a damaged one.
+    """
+    from exprembed.index import ExpressionIndex
+    from exprembed.index.export import export_index
+
+    count = export_index(ExpressionIndex.load(index), out)
+    show(as_json, {"index": index, "out": out, "items": count}, f"wrote {count:,} items: {out}")
+
+
 @option_groups(face=FaceOptions)
 def search(
     index: IndexArgument,
@@ -378,5 +394,5 @@ def _tell(
     end(faces.skipped)
 
 
-for _verb in (build, add, remove, search, info, merge, compact):
+for _verb in (build, add, remove, search, info, merge, compact, export):
     add_verb(index_app, _verb)

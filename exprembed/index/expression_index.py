@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from exprembed.errors import BadInputError, WrongUseError
@@ -109,6 +110,10 @@ class ExpressionIndex:
     def metadata(self) -> pd.DataFrame:
         """The metadata of the items that were not removed, indexed by id; missing where an item was added without."""
         return self._items.metadata()
+
+    def item_table(self) -> pa.Table:
+        """Return the ids (`id`) and metadata of the items that were not removed, as an Arrow table."""
+        return self._items.table.filter(pa.array(self._items.live))
 
     def add(
         self,
