@@ -127,13 +127,13 @@ def _grey(layers: Sequence[nn.Module], out_channels: int, size: int) -> Backbone
 
 @BACKBONES.register("vgg8_grey48")
 def vgg8_grey48() -> Backbone:
-    """Eight convolutions, 48x48 grey, the packaged model's: (B, 1, 48, 48) to (B, 256, 3, 3); 0.6 million numbers."""
+    """Eight convolutions, 48x48 grey: (B, 1, 48, 48) to (B, 256, 3, 3); 0.6 million numbers."""
     return small_vgg((16, 32, 64, 128, 256), (1, 2, 2, 2, 1), 48)
 
 
 @BACKBONES.register("vgg8_grey48_wide")
 def vgg8_grey48_wide() -> Backbone:
-    """Eight convolutions, half as wide again: (B, 1, 48, 48) to (B, 384, 3, 3); 1.3 million numbers."""
+    """Eight convolutions, half as wide again, the packaged model's: (B, 1, 48, 48) to (B, 384, 3, 3); 1.3 million numbers."""
     return small_vgg((16, 48, 96, 192, 384), (1, 2, 2, 2, 1), 48)
 
 
