@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,10 @@ from exprembed.index.items import Items
 from exprembed.index.recall import tuned
 from exprembed.index.results import SearchResult
 from exprembed.index.store import ITEMS, VECTORS, Manifest, read_folder, save_folder
+from exprembed.index.vectors import checked_vectors
 from exprembed.index.where import select
-from exprembed.metrics.checks import as_matrix, check_metric, check_no_zero_rows, unit_rows
-from exprembed.metrics.exact import LARGEST, MEMORY_LIMIT
+from exprembed.metrics.checks import check_metric
+from exprembed.metrics.exact import MEMORY_LIMIT
 from exprembed.metrics.neighbours import check_k
 
 
@@ -138,7 +138,7 @@ class ExpressionIndex:
         """
         if ids is None and isinstance(vectors, pd.DataFrame) and not isinstance(vectors.index, pd.RangeIndex):
             ids = vectors.index.tolist()
-        matrix = self._vectors(vectors, "vectors")
+        matrix = checked_vectors(vectors, "vectors", self.dim, self.metric)
         names, columns = self._items.prepare(ids, metadata, len(matrix))
         first = self._items.next_row
         self._engine.add(np.arange(first, first + len(names), dtype=np.int64), matrix)
@@ -185,7 +185,7 @@ class ExpressionIndex:
             BadInputError: NaN or zero queries, the wrong d, another number of exclusions than queries.
             WrongUseError: k below 1, or a condition that cannot be read.
         """
-        matrix = self._vectors(q, "queries")
+        matrix = checked_vectors(q, "queries", self.dim, self.metric)
         check_k(k)
         left_out = self._exclusions(exclude, len(matrix))
         fetch = k + max(map(len, left_out), default=0)
@@ -395,17 +395,6 @@ class ExpressionIndex:
 
     def __repr__(self) -> str:
         return f"ExpressionIndex({len(self)} items, dim={self.dim}, metric={self.metric!r}, kind={self.kind!r})"
-
-    def _vectors(self, vectors: Any, name: str) -> NDArray[np.float32]:  # noqa: ANN401 - a table, an array or a tensor
-        if getattr(vectors, "ndim", None) == 1 or (
-            isinstance(vectors, list | tuple) and vectors and np.ndim(vectors[0]) == 0
-        ):
-            vectors = vectors[None] if hasattr(vectors, "ndim") else [vectors]
-        matrix = as_matrix(vectors, name, self.dim)
-        check_no_zero_rows(matrix, vectors, name)
-        if np.abs(matrix).max(initial=0.0) * math.sqrt(self.dim) > LARGEST:
-            raise BadInputError(f"{name} may be longer than {LARGEST:g}, where distances overflow; scale them down")
-        return np.ascontiguousarray(unit_rows(matrix) if self.metric == "cosine" else matrix, dtype=np.float32)
 
     def _allowed(self, where: str | None) -> NDArray[np.bool_] | None:
         """Return which rows may be found; None where all that the engine holds may."""
