@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
+
+from exprembed.report import Report, Section
 
 MIB = 2**20
 
@@ -55,3 +60,12 @@ def in_a_process(script: str, job: list[Any]) -> Measured:
 def show(found: Measured) -> None:
     """Print a measurement for the process that asked."""
     print(json.dumps(found.__dict__))
+
+
+def tell(title: str, tables: Sequence[Section], out: Path | None, load: float, about: str = "", **facts: Any) -> None:  # noqa: ANN401
+    """Print a report, and write it to a folder if there is one; `load` is the load average at the start."""
+    report = Report(title, tables, {"How": about.partition("\n\n    python")[0]} if about else {})
+    report.provenance |= {**facts, "load average": f"{load:.2f} at the start, {os.getloadavg()[0]:.2f} at the end"}
+    report.print(Console())
+    if out is not None:
+        report.write(out)

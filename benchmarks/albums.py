@@ -29,8 +29,8 @@ from rich.progress import track
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks._measured import Measured, in_a_process, measured, show
-from exprembed.report import Report, Row, Section
+from benchmarks._measured import Measured, in_a_process, measured, show, tell
+from exprembed.report import Row, Section
 
 SIZES, CLUSTERS, DIM, MOST = (10_000, 20_000, 50_000), 10, 16, 20_000
 COLUMNS = ("wall, s", "CPU, s", "memory, MiB", "time / ours", "memory / ours", "agreement with ours")
@@ -127,14 +127,7 @@ def main(
         for name in track(turns, f"{n:,} vectors", console=Console(stderr=True)):
             runs[name].append(in_a_process(__file__, [name, n]))
         tables.append(section(n, runs))
-    report = Report("Complete linkage of albums", tables, {"How": (__doc__ or "").partition("\n\n    python")[0]})
-    report.provenance |= {
-        "threads": 1,
-        "load average": f"{load:.2f} at the start, {os.getloadavg()[0]:.2f} at the end",
-    }
-    report.print(Console())
-    if out is not None:
-        report.write(out)
+    tell("Complete linkage of albums", tables, out, load, __doc__ or "", threads=1)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,9 @@ from rich.progress import track
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks._measured import tell
 from exprembed.data.synthetic import render_faces
-from exprembed.report import Report, Row, Section
+from exprembed.report import Row, Section
 
 SIZES = (48, 112, 224)
 
@@ -47,11 +48,7 @@ def main(
     section = Section(
         f"Drawing {faces:,} faces", f"{max(1, faces // 10):,} subjects, seed 0", columns, rows, decimals=2
     )
-    report = Report("Speed of drawing faces", [section])
-    report.provenance |= {"threads": 1, "load average": f"{load:.2f} at the start, {os.getloadavg()[0]:.2f} at the end"}
-    report.print(Console())
-    if out is not None:
-        report.write(out)
+    tell("Speed of drawing faces", [section], out, load, threads=1)
 
 
 if __name__ == "__main__":

@@ -30,9 +30,9 @@ from rich.progress import track
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks._measured import Measured, in_a_process, measured, show
+from benchmarks._measured import Measured, in_a_process, measured, show, tell
 from exprembed.index import ExpressionIndex, KNNClassifier
-from exprembed.report import Report, Row, Section
+from exprembed.report import Row, Section
 
 Work = Callable[[], Any]
 STOCK, LOWERED = "stock faiss.IndexFlatL2", "faiss, its threshold lowered to 1"
@@ -298,15 +298,8 @@ def main(
             classification(references, queries, min(3, repeats)),
             life(size, queries, repeats),
         ]
-    report = Report("Speed of the index", tables, {"How": (__doc__ or "").partition("\n\n    python")[0]})
-    report.provenance |= {
-        "faiss": faiss.__version__,
-        "threads": faiss.omp_get_max_threads(),
-        "load average": f"{load:.2f} at the start, {os.getloadavg()[0]:.2f} at the end",
-    }
-    report.print(Console())
-    if out is not None:
-        report.write(out)
+    threads = faiss.omp_get_max_threads()
+    tell("Speed of the index", tables, out, load, __doc__ or "", faiss=faiss.__version__, threads=threads)
 
 
 if __name__ == "__main__":

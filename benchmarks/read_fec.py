@@ -25,8 +25,8 @@ from rich.progress import track
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks._measured import Measured, in_a_process, measured, show
-from exprembed.report import Report, Row, Section
+from benchmarks._measured import Measured, in_a_process, measured, show, tell
+from exprembed.report import Row, Section
 
 TYPES = ("ONE_CLASS_TRIPLET", "TWO_CLASS_TRIPLET", "THREE_CLASS_TRIPLET")
 
@@ -130,11 +130,7 @@ def main(
         lines.append(Row(name, dict(zip(columns, values, strict=True))))
     data = f"a generated file of {rows:,} rows and {faces:,} faces, {size:.0f} MB, as long as the published one"
     notes = ["Bars for read_fec: 10 s, 2 GB.", "Memory is what the peak rises by after imports."]
-    report = Report("Reading FEC's CSV", [Section("Reading", data, columns, lines, decimals=2, notes=notes)])
-    report.provenance["load average"] = f"{load:.2f} at the start, {os.getloadavg()[0]:.2f} at the end"
-    report.print(Console())
-    if out is not None:
-        report.write(out)
+    tell("Reading FEC's CSV", [Section("Reading", data, columns, lines, decimals=2, notes=notes)], out, load)
 
 
 if __name__ == "__main__":
