@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from exprembed.errors import BadInputError, unknown_name
 
 RESERVED = ("id", "_live")
-_FEW = 8  # fewer names than a so-manieth of all are looked up one by one
+# Of more names than these, fewer than an eighth are looked up one by one; else all become Python's own, once.
+_MANY, _FEW = 2**20, 8
 _NULLABLE = {
     pa.bool_(): pd.BooleanDtype(),
     pa.int8(): pd.Int8Dtype(),
@@ -34,7 +35,7 @@ class Items:
     """
 
     def __init__(self) -> None:
-        self._live = bytearray()
+        self._live, self._n_live = bytearray(), 0
         self._unread: pq.ParquetFile | None = None
         self._chunks: list[pa.Table] = []
         self._schema = pa.schema([("id", pa.large_string())])
@@ -54,7 +55,7 @@ class Items:
     @property
     def n_live(self) -> int:
         """Number of items that were not removed."""
-        return self._live.count(1)
+        return self._n_live
 
     @property
     def live_names(self) -> list[str]:
@@ -65,7 +66,7 @@ class Items:
     def names_of(self, rows: NDArray[np.int64]) -> NDArray[np.object_]:
         """Return the ids of rows, removed ones included."""
         if self._names is None or len(self._names) < self.next_row:
-            if len(rows) * _FEW < self.next_row:
+            if self.next_row > _MANY and len(rows) * _FEW < self.next_row:
                 found: NDArray[np.object_] = self.table["id"].take(pa.array(rows)).to_numpy()
                 return found
             self._names = self.table["id"].to_numpy()
@@ -146,6 +147,7 @@ class Items:
         """Take in what `prepare` returned."""
         self._rows.update(zip(names, range(self.next_row, self.next_row + len(names)), strict=True))
         self._live.extend(b"\1" * len(names))
+        self._n_live += len(names)
         self._chunks.append(table)
         self._schema = self._merged(table)
 
@@ -189,6 +191,7 @@ class Items:
         """Mark rows as removed."""
         for row in rows.tolist():
             self._live[row] = 0
+        self._n_live -= len(rows)
 
     def metadata(self) -> pd.DataFrame:
         """Return the metadata of live items, indexed by id, with pandas' nullable types for whole numbers and truth."""
@@ -222,6 +225,7 @@ class Items:
         items._unread = file
         items._schema = pa.schema([field for field in file.schema_arrow if field.name != "_live"])
         items._live = bytearray(live.to_numpy().astype(np.uint8).tobytes())
+        items._n_live = items._live.count(1)
         return items
 
 
