@@ -326,13 +326,20 @@ class ExpressionIndex:
         self._saved[place] = save_folder(place, facts, writers, self._saved.get(place))
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu", model: Any = None) -> ExpressionIndex:  # noqa: ANN401
+    def load(
+        cls,
+        folder: str | Path,
+        device: str = "cpu",
+        model: Any = None,  # noqa: ANN401 - a model or its fingerprint
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> ExpressionIndex:
         """Load a saved index.
 
         Args:
             folder: what `save` wrote.
             device: "cpu", "cuda" or "cuda:N".
             model: the model, or the fingerprint of the model, whose vectors are due; None takes any.
+            memory_limit: as in the constructor; a saved index knows nothing of it.
 
         Raises:
             BadInputError: no index, a file that is missing or does not match its checksum, dimensions that disagree,
@@ -357,7 +364,7 @@ class ExpressionIndex:
                 "cpu",
                 manifest["model"],
             )
-            index._engine = FaissEngine.read(paths[VECTORS], manifest["kind"], manifest["factory"])
+            index._engine = FaissEngine.read(paths[VECTORS], manifest["kind"], manifest["factory"], memory_limit)
             index._items = Items.read(paths[ITEMS])
             index.recall = manifest["recall"]
             if manifest["effort"] is not None:
