@@ -16,6 +16,7 @@ from exprembed.errors import BadInputError, MissingExtraError, WrongUseError
 from exprembed.metrics.exact import MEMORY_LIMIT, ExactSearch, Found
 
 AUTO_FLAT = 2**20  # vectors up to which "auto" stays exact
+_FEW = 32  # queries below which reading all vectors once for many of them gains nothing
 _FACTORIES = {"auto": "Flat", "flat": "Flat", "hnsw": "HNSW32"}
 
 
@@ -190,12 +191,14 @@ class FaissEngine:
             vectors = self._faiss.rev_swig_ptr(self._inner.get_xb(), len(self) * self.dim).reshape(-1, self.dim)
             self._rows = self._faiss.vector_to_array(self._index.id_map)
             if self.device == "cpu":
-                self._search = ExactSearch(vectors, self.memory_limit, few=self._by_differences)
+                self._search = ExactSearch(vectors, self.memory_limit)
             else:
                 from exprembed.index.torch_search import TorchSearch
 
                 self._search = TorchSearch(vectors, self.device, self.memory_limit)
-        places, squared = self._search(queries, k, None if allowed is None else allowed[self._rows])
+        inside = None if allowed is None else allowed[self._rows]
+        few = self.device == "cpu" and len(queries) < _FEW
+        places, squared = (self._by_differences if few else self._search)(queries, k, inside)
         return self._rows[places], squared
 
     def _by_differences(self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None) -> Found:

@@ -197,8 +197,11 @@ class ExpressionIndex:
                     kept[query] &= ~np.isin(rows[query], gone)
             rows, squared = take_kept(rows, squared, kept, k)
         found = rows >= 0
-        ids = np.full(rows.shape, None, dtype=object)
-        ids[found] = self._items.names_of(rows[found])
+        if found.all():
+            ids = self._items.names_of(rows)
+        else:
+            ids = np.full(rows.shape, None, dtype=object)
+            ids[found] = self._items.names_of(rows[found])
         # Between unit vectors |q - x|^2 = 2 - 2 cos(q, x).
         distances: NDArray[np.float32] = np.sqrt(squared) if self.metric == "l2" else squared / np.float32(2)
         return SearchResult.made_by_a_search(ids, distances)

@@ -66,9 +66,9 @@ class Items:
     def names_of(self, rows: NDArray[np.int64]) -> NDArray[np.object_]:
         """Return the ids of rows, removed ones included."""
         if self._names is None or len(self._names) < self.next_row:
-            if self.next_row > _MANY and len(rows) * _FEW < self.next_row:
-                found: NDArray[np.object_] = self.table["id"].take(pa.array(rows)).to_numpy()
-                return found
+            if self.next_row > _MANY and rows.size * _FEW < self.next_row:
+                found: NDArray[np.object_] = self.table["id"].take(pa.array(rows.ravel())).to_numpy()
+                return found.reshape(rows.shape)
             self._names = self.table["id"].to_numpy()
         return self._names[rows]
 

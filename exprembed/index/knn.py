@@ -13,8 +13,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from exprembed.errors import BadInputError
 from exprembed.index.belonging import METRICS
 from exprembed.metrics.checks import check_metric, unit_rows
-from exprembed.metrics.exact import LARGEST, MEMORY_LIMIT, ExactSearch
+from exprembed.metrics.exact import LARGEST, MEMORY_LIMIT, ExactSearch, longest
 from exprembed.metrics.neighbours import check_k
+
+_AT_ONCE = 2**18  # neighbours whose labels are counted together
 
 
 class KNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -70,7 +72,7 @@ class KNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         queries = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         shares = np.empty((len(queries), len(self.classes_)))
-        block = max(1, self.memory_limit // (32 * self.n_neighbors))  # rows and squared distances, twice
+        block = max(1, min(_AT_ONCE, self.memory_limit // 32) // self.n_neighbors)  # rows and distances, twice
         for start in range(0, len(queries), block):
             part = slice(start, start + block)
             rows, _ = self._search(self._ready(queries[part], "queries"), self.n_neighbors)
@@ -83,7 +85,7 @@ class KNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return float32 vectors whose L2 distances order as the metric does."""
         if self.metric == "cosine":
             return unit_rows(points, name=name).astype(np.float32)
-        if np.abs(points).max(initial=0.0) * np.sqrt(points.shape[1]) > LARGEST:
+        if longest(points) > LARGEST:
             raise BadInputError(f"{name} may be longer than {LARGEST:g}, where distances overflow; scale them down")
         return np.asarray(points, dtype=np.float32)
 

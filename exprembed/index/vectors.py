@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from exprembed.errors import BadInputError
 from exprembed.metrics.checks import as_matrix, check_no_zero_rows, unit_rows
-from exprembed.metrics.exact import LARGEST
+from exprembed.metrics.exact import LARGEST, longest
 
 
 def checked_vectors(vectors: Any, name: str, dim: int, metric: str) -> NDArray[np.float32]:  # noqa: ANN401 - a table, an array or a tensor
@@ -35,6 +34,6 @@ def checked_vectors(vectors: Any, name: str, dim: int, metric: str) -> NDArray[n
         vectors = vectors[None] if hasattr(vectors, "ndim") else [vectors]
     matrix = as_matrix(vectors, name, dim)
     check_no_zero_rows(matrix, vectors, name)
-    if np.abs(matrix).max(initial=0.0) * math.sqrt(dim) > LARGEST:
+    if longest(matrix) > LARGEST:
         raise BadInputError(f"{name} may be longer than {LARGEST:g}, where distances overflow; scale them down")
     return np.ascontiguousarray(unit_rows(matrix) if metric == "cosine" else matrix, dtype=np.float32)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from exprembed.errors import BadInputError, WrongUseError
 from exprembed.metrics.checks import check_metric, unit_rows
-from exprembed.metrics.exact import LARGEST, ExactSearch
+from exprembed.metrics.exact import LARGEST, ExactSearch, longest
 
 _BLOCK_ENTRIES = 4_000_000  # neighbours held at once: 64 MB of row numbers and distances
 
@@ -65,7 +65,7 @@ def nearest_rows(
 
 
 def _search(gallery: NDArray[Any], k: int, metric: str) -> Callable[[NDArray[Any]], NDArray[np.int64]]:
-    if gallery.dtype == np.float32 and metric != "l1" and np.abs(gallery).max() * gallery.shape[1] ** 0.5 <= LARGEST:
+    if gallery.dtype == np.float32 and metric != "l1" and longest(gallery) <= LARGEST:
         exact = ExactSearch(gallery)
         return lambda queries: exact(queries, k)[0]
     from sklearn.neighbors import NearestNeighbors

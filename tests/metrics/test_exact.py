@@ -1,8 +1,8 @@
-"""Exact search by groups: beside float64 brute force, on what float32 products get wrong."""
+"""Exact search: beside float64 brute force, on what float32 products get wrong."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exprembed.errors import WrongUseError
@@ -64,32 +64,71 @@ def test_beside_float64(name, seed, d, k, masked):
     check(search(queries, k, allowed), queries, references, k, allowed)
 
 
+@pytest.fixture
+def compiled(monkeypatch):
+    """Take the way of large searches."""
+    monkeypatch.setattr(exact, "_SMALL", 0)
+
+
+@pytest.mark.parametrize("name", DATA)
+@given(seed=st.integers(0, 10_000), d=st.integers(2, 20), k=st.integers(1, 120), masked=st.booleans())
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_products_beside_float64(compiled, name, seed, d, k, masked):
+    rng = np.random.default_rng(seed)
+    n = 900 + int(rng.integers(600))
+    references = DATA[name](rng, n, d).astype(np.float32)
+    queries = np.concatenate([DATA[name](rng, 20, d).astype(np.float32), references[:20]])
+    allowed = rng.random(n) < rng.choice([0.3, 0.6, 0.99]) if masked else None
+    check(ExactSearch(references)(queries, k, allowed), queries, references, k, allowed)
+
+
 @pytest.mark.parametrize("k", [1, 10, 100])
-def test_groups_answer(k):
-    """Well-separated points need no second look."""
+def test_few_are_looked_into(compiled, k, monkeypatch):
+    """Of well-separated points most are passed over: what is looked into is not the whole again."""
+    from exprembed.metrics import _sift
+
+    looked = []
+    sift = _sift.sift
+
+    def counting(products, half, first, x, q, offset, limit, *rest):
+        looked.append(int((products + half[:, None] >= limit).sum()))
+        sift(products, half, first, x, q, offset, limit, *rest)
+
+    monkeypatch.setattr(_sift, "sift", counting)
     rng = np.random.default_rng(0)
-    references, queries = unit(rng, 5000, 16).astype(np.float32), unit(rng, 300, 16).astype(np.float32)
-    search = ExactSearch(references, few=lambda *_: pytest.fail("not by groups"))
-    check(search(queries, k), queries, references, k)
+    references, queries = unit(rng, 40_000, 16).astype(np.float32), unit(rng, 300, 16).astype(np.float32)
+    check(ExactSearch(references)(queries, k), queries, references, k)
+    assert sum(looked) < 0.1 * references.shape[0] * len(queries)
 
 
-def test_who_is_not_sure_asks_again():
-    """Five hundred copies of one vector cannot be told apart by the maxima of their groups."""
+def test_first_of_equal_ones(compiled):
+    """Two thousand copies of one vector: the first rows of them come, in order."""
     rng = np.random.default_rng(0)
     references = unit(rng, 5000, 16).astype(np.float32)
-    references[rng.permutation(5000)[:2000]] = references[0]
+    copies = np.sort(rng.permutation(5000)[:2000])
+    references[copies] = references[0]
     queries = np.concatenate([references[:1], unit(rng, 99, 16).astype(np.float32)])
-    asked = []
-
-    def few(some, k, allowed):
-        asked.append(some)
-        return ExactSearch(references)._by_differences(some, k, allowed)
-
-    check(ExactSearch(references, few=few)(queries, 10), queries, references, 10)
-    assert any((some == references[0]).all(axis=1).any() for some in asked)
+    rows, squared = ExactSearch(references)(queries, 10)
+    assert rows[0].tolist() == np.union1d(copies, 0)[:10].tolist()
+    check((rows, squared), queries, references, 10)
 
 
-def test_memory_limit():
+def test_selection():
+    """The k least come first, whatever stands there."""
+    from exprembed.metrics._sift import _least_first
+
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 7, 90, 300):
+        for high in (2, 2**63):
+            for k in {1, (n + 1) // 2, n}:
+                keys = rng.integers(high, size=n, dtype=np.uint64)
+                due = np.sort(keys)[:k]
+                _least_first(keys, k)
+                assert np.array_equal(np.sort(keys[:k]), due)
+                assert keys[k - 1] == due[-1]
+
+
+def test_memory_limit(compiled):
     rng = np.random.default_rng(0)
     references, queries = unit(rng, 20_000, 8).astype(np.float32), unit(rng, 500, 8).astype(np.float32)
     small, large = (ExactSearch(references, memory_limit=limit)(queries, 10) for limit in (2**20, 2**28))
@@ -98,19 +137,7 @@ def test_memory_limit():
         ExactSearch(references, memory_limit=1000)
 
 
-@given(seed=st.integers(0, 10_000), n=st.integers(1, 900), k=st.integers(1, 12))
-@settings(max_examples=40, deadline=None)
-def test_largest_by_eights(seed, n, k):
-    rng = np.random.default_rng(seed)
-    values = rng.integers(50, size=(n, 5)).astype(np.float32)
-    k = min(k, n)
-    places, least = exact._largest(values, k)
-    found = np.sort(np.take_along_axis(values.T, places, axis=1), axis=1)
-    assert np.array_equal(found, np.sort(values.T, axis=1)[:, n - k :])
-    assert np.array_equal(least, found[:, 0])
-
-
-def test_threads_of_numpy_are_given_back():
+def test_threads_of_numpy_are_given_back(compiled):
     from threadpoolctl import threadpool_info
 
     before = threadpool_info()
