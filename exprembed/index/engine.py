@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exprembed.errors import BadInputError, MissingExtraError, WrongUseError
+from exprembed.index.kinds import KINDS, auto_factory, lists_factory, physical_memory
 from exprembed.metrics.exact import MEMORY_LIMIT, ExactSearch, Found
 
-AUTO_FLAT = 2**20  # vectors up to which "auto" stays exact
 _FEW = 32  # queries below which reading all vectors once for many of them gains nothing
-_FACTORIES = {"auto": "Flat", "flat": "Flat", "hnsw": "HNSW32"}
+_BLOCK = 2**18  # vectors that move from one kind to another at a time
+_GPU_MOST = 2048  # neighbours that FAISS finds on a GPU
+_A_LIST = 64  # vectors a list that lists are trained on
 
 
 class Engine(Protocol):
@@ -74,8 +75,9 @@ class FaissEngine:
 
     Args:
         dim: d.
-        kind: "flat" (exact), "auto" (flat up to a million vectors, then IVF lists), "hnsw", "ivf" (lists sized by the
-            first batch added), or a FAISS factory string. Kinds that need training are trained on the first batch added, and their
+        kind: "flat" (exact), "auto" (flat up to a million vectors, then IVF lists, of one byte a number where vectors
+            would fill half of the machine's memory), "hnsw", "ivf" (lists sized by the first batch added), or a FAISS
+            factory string. Kinds that need training are trained on the first batch added, and their
             distances are FAISS's approximations.
         memory_limit: bytes that an exact search works in, about.
 
@@ -84,8 +86,10 @@ class FaissEngine:
         WrongUseError: a kind that FAISS does not know.
     """
 
+    factory: str
     _inner: Any
     _search: Callable[[NDArray[np.float32], int, NDArray[np.bool_] | None], Found] | None
+    _on_gpu: Any
     device = "cpu"
     _rows: NDArray[np.int64]
 
@@ -95,7 +99,7 @@ class FaissEngine:
         self.memory_limit = memory_limit
         self._borrowed = False
         self._faiss = import_faiss()
-        self._index = self._mapped(_FACTORIES.get(kind, "IVF1,Flat" if kind == "ivf" else kind))
+        self._index = self._mapped(KINDS.get(kind, kind))
 
     @classmethod
     def read(cls, path: Path, kind: str, factory: str, memory_limit: int = MEMORY_LIMIT) -> FaissEngine:
@@ -130,17 +134,15 @@ class FaissEngine:
         if not len(rows):
             return
         if self.kind == "ivf" and not len(self):
-            # FAISS asks for 39 training vectors a list; about 4 sqrt(n) lists balance the two steps of a search.
-            lists = max(1, min(int(4 * math.sqrt(len(rows))), len(rows) // 39))
-            self._index = self._mapped(f"IVF{lists},Flat")
+            self._index = self._mapped(lists_factory(len(rows)))
         self._own()
         try:
             if not self._inner.is_trained:
                 self._inner.train(vectors)
-            self._search = None
+            self._search = self._on_gpu = None
             self._index.add_with_ids(vectors, rows)
-            if self.kind == "auto" and self.exact and self.device == "cpu" and len(self) > AUTO_FLAT:
-                self._leave_flat()
+            if self.kind == "auto" and self.device == "cpu":
+                self._grow()
         except RuntimeError as error:
             raise BadInputError(
                 f"an index of kind {self.kind!r} cannot start from {len(rows)} vectors, on which it "
@@ -156,12 +158,19 @@ class FaissEngine:
             self._index.add_with_ids(vectors, held)
             self._borrowed = False
 
-    def _leave_flat(self) -> None:
-        held = self._faiss.vector_to_array(self._index.id_map)
-        flat, lists = self.vectors(held), 2 ** round(math.log2(4 * math.sqrt(len(held))))
-        self._index = self._mapped(f"IVF{lists},Flat")
-        self._inner.train(flat)
-        self._index.add_with_ids(flat, held)
+    def _grow(self) -> None:
+        """Become what kind "auto" is with as many vectors; lists that are there stay until memory asks for bytes."""
+        due = auto_factory(len(self), self.dim, physical_memory())
+        if due == "Flat" or not (self.exact or (due.endswith("SQ8") and self.factory.endswith("Flat"))):
+            return
+        grown, held = FaissEngine(self.dim, due), self._faiss.vector_to_array(self._index.id_map)
+        sample = np.random.default_rng(0).permutation(len(held))[: _A_LIST * grown.effort()[2]]  # type: ignore[index]
+        grown._inner.train(self.vectors(held[np.sort(sample)]))
+        for start in range(0, len(held), _BLOCK):
+            part = held[start : start + _BLOCK]
+            grown.add(part, self.vectors(part))
+        self.factory, self._index = grown.factory, grown._index
+        self._learn()
 
     def remove(self, rows: NDArray[np.int64]) -> None:
         """Delete the vectors of these rows from flat kinds; others, which FAISS would misnumber, keep them unseen."""
@@ -230,10 +239,41 @@ class FaissEngine:
         return found
 
     def to(self, device: str) -> None:
-        """Search on another device from now on; approximate kinds stay on the CPU and raise WrongUseError."""
+        """Search on another device from now on: flat kinds by torch, IVF kinds by FAISS's GPU build.
+
+        "cuda" takes all GPUs for IVF, with the lists shared out among them, and the first for flat kinds.
+
+        Raises:
+            WrongUseError: another kind, or a FAISS without GPU support.
+        """
         if device != "cpu" and not self.exact:
-            raise WrongUseError(f"kind {self.kind!r} is searched on the CPU; only flat indexes go to {device!r}")
-        self.device, self._search = device, None
+            if self._faiss.try_extract_index_ivf(self._inner) is None:
+                raise WrongUseError(
+                    f"kind {self.kind!r} is searched on the CPU; only flat and IVF indexes go to {device!r}"
+                )
+            if not hasattr(self._faiss, "StandardGpuResources"):
+                raise WrongUseError(
+                    f"IVF indexes go to {device!r} with FAISS's GPU build: pip install 'exprembed[gpu]'"
+                )
+        self.device, self._search, self._on_gpu = device, None, None
+
+    def _approximately(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return squared distances and rows as FAISS finds them, by a copy on the GPU where one is wanted."""
+        if self.device == "cpu" or k > _GPU_MOST:
+            squared, rows = self._index.search(queries, k)
+            return squared, rows
+        if self._on_gpu is None:
+            number = self.device.partition(":")[2]
+            if number:
+                self._resources = self._faiss.StandardGpuResources()
+                self._on_gpu = self._faiss.index_cpu_to_gpu(self._resources, int(number), self._inner)
+            else:
+                options = self._faiss.GpuMultipleClonerOptions()
+                options.shard = True
+                self._on_gpu = self._faiss.index_cpu_to_all_gpus(self._inner, options)
+            self._rows = self._faiss.vector_to_array(self._index.id_map)
+        squared, places = self._on_gpu.search(queries, k)
+        return squared, np.where(places >= 0, self._rows[places], -1)
 
     def _places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         held = self._faiss.vector_to_array(self._index.id_map)  # ascending: rows are given out in order
@@ -259,6 +299,7 @@ class FaissEngine:
         lists = self._faiss.try_extract_index_ivf(self._inner)
         if lists is not None:
             lists.nprobe = value
+            self._on_gpu = None
         elif hasattr(self._inner, "hnsw"):
             self._inner.hnsw.efSearch = value
 
@@ -266,7 +307,7 @@ class FaissEngine:
         """Fetch ever more until each query has k allowed rows or the kind finds no more."""
         fetch = k
         while True:
-            squared, rows = self._index.search(queries, min(fetch, len(self)))
+            squared, rows = self._approximately(queries, min(fetch, len(self)))
             kept = rows >= 0 if allowed is None else (rows >= 0) & allowed[rows]
             lacking = kept.sum(axis=1) < k
             if fetch >= len(self) or not (lacking & (rows[:, -1] >= 0)).any():
@@ -279,7 +320,7 @@ class FaissEngine:
         try:
             inner = self._faiss.index_factory(self.dim, factory, self._faiss.METRIC_L2)
         except RuntimeError as error:
-            known = ", ".join([*_FACTORIES, "ivf"])
+            known = ", ".join(["auto", "flat", "hnsw", "ivf"])
             raise WrongUseError(
                 f"kind {self.kind!r} is none of {known}, nor a FAISS factory string: {_reason(error)}"
             ) from error
@@ -289,7 +330,7 @@ class FaissEngine:
 
     def _learn(self) -> None:
         """Look into the ID map: what it holds, and whether that is exact."""
-        self._search = None  # looks at the vectors where FAISS keeps them, until they change
+        self._search = self._on_gpu = None  # look at the vectors where FAISS keeps them, until they change
         self._inner = self._faiss.downcast_index(self._index.index)
         self.exact = isinstance(self._inner, self._faiss.IndexFlat)
         effort = self.effort()

@@ -33,10 +33,12 @@ class ExpressionIndex:
     Args:
         dim: d, the dimensions of every vector.
         metric: "l2" (plain L2, |q - x|) or "cosine" (1 - cos(q, x)).
-        kind: "flat": exact. "auto": exact up to a million items, then IVF. "hnsw", "ivf" or a FAISS factory string:
+        kind: "flat": exact. "auto": exact up to a million items, then IVF, of one byte a number where vectors would fill half
+            of the machine's memory. "hnsw", "ivf" or a FAISS factory string:
             approximate, so that fewer and other items than the nearest may come back (see `tune`); kinds that need
             training are trained on the first batch added.
-        device: "cpu", or "cuda" or "cuda:N" for exact search by torch on a GPU; saved files know nothing of it.
+        device: "cpu", or "cuda" or "cuda:N" for exact search by torch, and search of IVF kinds by FAISS's GPU build
+            (extra `gpu`), on a GPU; "cuda" shares IVF lists out among all GPUs. Saved files know nothing of it.
         model: what embedded the vectors: a model, or its fingerprint. It is saved with the index, and `load` refuses
             another model's.
         memory_limit: bytes that an exact search works in, about, beside the vectors.
@@ -45,7 +47,7 @@ class ExpressionIndex:
         recall: what `tune` measured; None before.
 
     Raises:
-        WrongUseError: an unknown metric or kind, dim below 1, a GPU that is not there or for an approximate kind, a model
+        WrongUseError: an unknown metric or kind, dim below 1, a GPU that is not there or not for this kind, a model
             of other dimensions.
         MissingExtraError: faiss is not installed.
 
@@ -297,7 +299,7 @@ class ExpressionIndex:
         """Search on "cpu", "cuda" or "cuda:N" from now on; return the index itself.
 
         Raises:
-            WrongUseError: no such GPU, or an approximate kind, which stays on the CPU.
+            WrongUseError: no such GPU, a kind that stays on the CPU (HNSW), or IVF without FAISS's GPU build.
         """
         self._engine.to(check_device(device))
         self.device = device

@@ -1,11 +1,15 @@
 """Approximate kinds: tuned to a recall, compacted, merged, chosen by size; and vectors back from every kind."""
 
+from types import SimpleNamespace
+
+import faiss
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from exprembed.errors import BadInputError, WrongUseError
-from exprembed.index import ExpressionIndex, engine
+from exprembed.index import ExpressionIndex, engine, kinds
 
 KINDS = ["flat", "ivf", "hnsw", "IVF16,SQ8", "IVF8,PQ4x4"]
 LOSSLESS = KINDS[:3]
@@ -108,7 +112,7 @@ def test_merging(tmp_path):
 
 
 def test_auto_leaves_flat_when_it_grows(monkeypatch, tmp_path):
-    monkeypatch.setattr(engine, "AUTO_FLAT", 3000)
+    monkeypatch.setattr(kinds, "AUTO_FLAT", 3000)
     index = made("auto")
     assert index.info()["exact"]
     index.remove(["x3"])
@@ -119,3 +123,76 @@ def test_auto_leaves_flat_when_it_grows(monkeypatch, tmp_path):
     assert "x3" not in index.search(unit(2000)[3], 5).ids
     index.save(tmp_path)
     assert ExpressionIndex.load(tmp_path).search(unit(2000)[8], 1).ids[0, 0] == "x8"
+
+
+def test_auto_takes_bytes_when_memory_asks(monkeypatch, tmp_path):
+    """First exact, then lists, then lists of one byte a number: every item is still found, under its own id."""
+    monkeypatch.setattr(kinds, "AUTO_FLAT", 1000)
+    monkeypatch.setattr(engine, "physical_memory", lambda: 2 * 3000 * (4 * 8 + 8))
+    monkeypatch.setattr(engine, "_BLOCK", 700)
+    index, factories = ExpressionIndex(dim=8), []
+    for part in range(5):
+        index.add(unit(1000, seed=part), [f"{part}-{i}" for i in range(1000)])
+        index.remove([f"{part}-0"])
+        factories.append(index.info()["factory"])
+    assert factories == ["Flat", "IVF128,Flat", "IVF128,Flat", "IVF256,SQ8", "IVF256,SQ8"]
+    index.tune(0.9)
+    for part in range(5):
+        found = index.search(unit(1000, seed=part)[1:200], 1).ids[:, 0]
+        assert np.mean(found == [f"{part}-{i}" for i in range(1, 200)]) > 0.8
+    index.save(tmp_path)
+    assert "SQ8" in ExpressionIndex.load(tmp_path).info()["factory"]
+
+
+class OtherBuild:
+    """FAISS as its GPU build looks, with copies on the CPU for copies on a GPU."""
+
+    def __init__(self):
+        self.copies = []
+
+    def __getattr__(self, name):
+        return getattr(faiss, name)
+
+    def StandardGpuResources(self):
+        return None
+
+    def GpuMultipleClonerOptions(self):
+        return SimpleNamespace(shard=False)
+
+    def index_cpu_to_gpu(self, resources, number, index):
+        self.copies.append(number)
+        return faiss.clone_index(index)
+
+    def index_cpu_to_all_gpus(self, index, options):
+        self.copies.append("shards" if options.shard else "copies")
+        return faiss.clone_index(index)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_lists_on_a_gpu(monkeypatch, device):
+    """What FAISS's GPU build is asked for, and that its answers mean the same: with a stand-in for the GPU."""
+    index, queries = made("IVF16,Flat"), unit(50, seed=5)
+    index.remove(["x3"])
+    due = index.search(queries, 5)
+    monkeypatch.setattr("exprembed.index.expression_index.check_device", lambda device: device)
+    with pytest.raises(WrongUseError, match="GPU build"):
+        index.to(device)
+    build = OtherBuild()
+    monkeypatch.setattr(index._engine, "_faiss", build)
+    found = index.to(device).search(queries, 5)
+    assert np.array_equal(due.ids, found.ids)
+    index.search(queries, 5)
+    index.add(unit(3, seed=9), ["n0", "n1", "n2"])
+    assert index.search(unit(3, seed=9), 1).ids[:, 0].tolist() == ["n0", "n1", "n2"]
+    assert build.copies == [1 if ":" in device else "shards"] * 2  # a copy until something changes
+    with pytest.raises(WrongUseError, match="only flat and IVF"):
+        made("hnsw").to(device)
+
+
+@pytest.mark.skipif(
+    not (torch.cuda.is_available() and hasattr(faiss, "StandardGpuResources")), reason="no GPU for FAISS"
+)
+def test_lists_on_a_real_gpu():
+    index, queries = made("IVF16,Flat"), unit(50, seed=5)
+    due, found = index.search(queries, 5), index.to("cuda").search(queries, 5)
+    assert np.mean(due.ids == found.ids) > 0.99

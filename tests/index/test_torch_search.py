@@ -70,5 +70,5 @@ def test_an_index_by_torch(monkeypatch):
     assert index.info()["device"] == "cpu:0"
     np.testing.assert_allclose(found.distances, due.distances, rtol=1e-4)
     rough = ExpressionIndex(16, kind="hnsw")
-    with pytest.raises(WrongUseError, match="only flat indexes go to 'cpu:0'"):
+    with pytest.raises(WrongUseError, match="only flat and IVF indexes go to 'cpu:0'"):
         rough.to("cpu:0")
