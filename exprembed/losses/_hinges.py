@@ -18,6 +18,8 @@ from exprembed.losses._base import no_autocast
 _KEPT, _FEW = 2**18, 2**14
 # All distances of a batch, by one product of matrices, cost as much as so many times fewer, whose rows must be fetched.
 _ALL_PAIRS = 20
+# Differences that are taken sooner than a product of matrices has been checked.
+_DIFFERENCES = 2**17
 # Numbers that are fetched at a time. On a CPU 1 MiB of float32 stays in the cache, and in memory that torch has already.
 _BLOCK_CPU, _BLOCK = 2**18, 2**26
 # A squared distance below this part of the largest squared length has lost too much in ||x||^2 + ||y||^2 - 2 xy.
@@ -103,7 +105,9 @@ class Listed:
 
 
 class AllPairs:
-    """Many of the pairs of a batch: taken from all distances, which one product of matrices gives; near ones again.
+    """Many of the pairs of a batch: taken from all distances.
+
+    In small batches of short rows those come from differences, else from one product of matrices, and near ones again.
 
     With S the symmetric matrix of the weights of the pairs, the gradient to x_i is sum_j S_ij (x_i - x_j).
     """
@@ -111,10 +115,13 @@ class AllPairs:
     @staticmethod
     def distances(x: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return distances, and the places of the pairs in a (B, B) matrix."""
+        places = torch.add(second, first, alpha=len(x))
+        if x.numel() * len(x) <= _DIFFERENCES:
+            every = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+            return every.view(-1).index_select(0, places), (x, places)
         centred = x - x.mean(dim=0)  # the products then lose less
         squares = torch.linalg.vecdot(centred, centred)
         every = torch.addmm(squares, centred, centred.T, alpha=-2).add_(squares[:, None])
-        places = torch.add(second, first, alpha=len(x))
         found = every.view(-1).index_select(0, places)
         least = _NEAR * float(squares.max())
         if float(found.min()) < least:
