@@ -245,8 +245,11 @@ def falling(rng: np.random.Generator, n: int, d: int = 16) -> NDArray[np.float32
     return x
 
 
+TUNED = 0.995  # on items of its own, so that other queries find 99 %
+
+
 def large(n: int, queries: int) -> Section:
-    """An approximate index of many vectors, tuned to a recall of 99 %, beside the flat one of FAISS."""
+    """An approximate index of many vectors, tuned to a recall, beside the flat one of FAISS."""
     rng = np.random.default_rng(0)
     x, q = falling(rng, n), falling(rng, queries)
     bare = faiss.IndexFlatL2(16)
@@ -262,8 +265,8 @@ def large(n: int, queries: int) -> Section:
         return result
 
     timed("build", lambda: index.add(x))
-    timed("tune to 99 %", lambda: index.tune(0.99))
-    some = q[: max(1, queries // 16)]
+    timed("tune", lambda: index.tune(TUNED))
+    some = q[: max(1, queries // 4)]
     due = timed("flat", lambda: bare.search(some, 10))[1]
     found = timed("ours", lambda: index.search(q, k=10)).ids[: len(some)].astype(np.int64)
     recall = np.mean([len(np.intersect1d(*pair)) / 10 for pair in zip(due, found, strict=True)])
@@ -279,6 +282,7 @@ def large(n: int, queries: int) -> Section:
         Row("queries/s, stock faiss.IndexFlatL2", {"value": rates["flat"]}),
         Row(f"queries/s, IVF{lists},Flat", {"value": rates["ours"]}),
         Row("ours / stock", {"value": rates["ours"] / rates["flat"]}, note="bar 15"),
+        Row("recall of own items, tuned to 99.5 %", {"value": 100 * float(index.recall or 0)}),
         Row("recall of other queries, %", {"value": 100 * recall}, note=f"{len(some):,} queries"),
         *(Row(f"{step}, s", {"value": value}) for step, value in seconds.items()),
     ]

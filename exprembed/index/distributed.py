@@ -116,14 +116,19 @@ class _Shard:
 
 
 def _actors(count: int, cpus: float) -> list[Any]:
+    actor = started_ray("an index over several machines").remote(num_cpus=cpus)(_Shard)
+    return [actor.remote() for _ in range(count)]
+
+
+def started_ray(purpose: str) -> Any:  # noqa: ANN401 - the untyped module
+    """Return the ray module, started on this machine, or joined to the cluster of RAY_ADDRESS, where nobody has yet."""
     try:
         import ray
     except ImportError as error:
-        raise MissingExtraError("ray", "scale", "an index over several machines") from error
+        raise MissingExtraError("ray", "scale", purpose) from error
     if not ray.is_initialized():
         ray.init(log_to_driver=False, include_dashboard=False)
-    actor = ray.remote(num_cpus=cpus)(_Shard)
-    return [actor.remote() for _ in range(count)]
+    return ray
 
 
 def _first(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,9 @@ _FEW = 32  # queries below which reading all vectors once for many of them gains
 _BLOCK = 2**18  # vectors that move from one kind to another at a time
 _GPU_MOST = 2048  # neighbours that FAISS finds on a GPU
 _A_LIST = 64  # vectors a list that lists are trained on
+
+
+_MAPPED = re.compile(r"Flat|IVF\d+,(Flat|SQ8)")  # kinds that can stay in their file
 
 
 class Engine(Protocol):
@@ -106,8 +109,8 @@ class FaissEngine:
         """Read what `write` wrote; a file that FAISS cannot read raises BadInputError."""
         engine = cls.__new__(cls)
         engine._faiss = import_faiss()
-        # Flat vectors stay in the file, which may be replaced under that name but not written to.
-        engine._borrowed = factory == "Flat" and hasattr(engine._faiss, "IO_FLAG_MMAP_IFC")
+        # Vectors and lists stay in the file, which may be replaced under that name but not written to.
+        engine._borrowed = _MAPPED.fullmatch(factory) is not None and hasattr(engine._faiss, "IO_FLAG_MMAP_IFC")
         try:
             engine._index = engine._faiss.read_index(
                 str(path), engine._faiss.IO_FLAG_MMAP_IFC if engine._borrowed else 0
@@ -144,19 +147,60 @@ class FaissEngine:
             if self.kind == "auto" and self.device == "cpu":
                 self._grow()
         except RuntimeError as error:
-            raise BadInputError(
-                f"an index of kind {self.kind!r} cannot start from {len(rows)} vectors, on which it "
-                f"is trained: {_reason(error)}"
-            ) from error
+            raise self._cannot_start(len(rows), error) from error
+
+    @property
+    def trained(self) -> bool:
+        """Whether vectors can be added without training."""
+        return bool(self._inner.is_trained)
+
+    def train(self, sample: NDArray[np.float32]) -> None:
+        """Train on a sample (n, d) of the vectors that are to come; nothing is added."""
+        try:
+            self._inner.train(sample)
+        except RuntimeError as error:
+            raise self._cannot_start(len(sample), error) from error
+
+    def _cannot_start(self, n: int, error: Exception) -> BadInputError:
+        return BadInputError(
+            f"an index of kind {self.kind!r} cannot start from {n} vectors, on which it is trained: {_reason(error)}"
+        )
+
+    @property
+    def can_absorb(self) -> bool:
+        """Whether the kind is lists, perhaps behind a transform: lists of one training can be put together."""
+        before = isinstance(self._inner, self._faiss.IndexPreTransform)
+        lists = self._faiss.downcast_index(self._inner.index) if before else self._inner
+        return isinstance(lists, self._faiss.IndexIVF) and not isinstance(lists, self._faiss.IndexIVFPQR)
+
+    def absorb(self, parts: Iterable[FaissEngine]) -> None:
+        """Move in the lists of engines that were read from this one's trained file and filled with later rows each."""
+        rows = [self._faiss.vector_to_array(self._index.id_map)]
+        for part in parts:
+            part._own()
+            rows.append(self._faiss.vector_to_array(part._index.id_map))
+            self._faiss.merge_into(self._inner, part._inner, True)  # numbers what it moves on from what is here
+        self._faiss.copy_array_to_vector(np.concatenate(rows), self._index.id_map)
+        self._index.ntotal = self._inner.ntotal
+        self._search = self._on_gpu = None
 
     def _own(self) -> None:
-        """Copy vectors that lie in a file, which FAISS cannot change."""
-        if self._borrowed:
+        """Copy vectors or lists that lie in a file, which FAISS cannot change."""
+        if not self._borrowed:
+            return
+        self._borrowed = False
+        lists = self._faiss.try_extract_index_ivf(self._inner)
+        if lists is None:
             held = self._faiss.vector_to_array(self._index.id_map)
             vectors = self.vectors(held)
             self._index = self._mapped(self.factory)
             self._index.add_with_ids(vectors, held)
-            self._borrowed = False
+        else:
+            copy = self._faiss.ArrayInvertedLists(lists.nlist, lists.code_size)
+            every = self._faiss.InvertedLists.SUBSET_TYPE_ID_RANGE
+            lists.invlists.copy_subset_to(copy, every, 0, np.iinfo(np.int64).max)
+            lists.replace_invlists(copy, True)
+            copy.this.disown()  # the index has it now
 
     def _grow(self) -> None:
         """Become what kind "auto" is with as many vectors; lists that are there stay until memory asks for bytes."""

@@ -362,15 +362,8 @@ class ExpressionIndex:
         place = Path(folder).absolute()
 
         def read(manifest: Manifest, paths: dict[str, Path]) -> ExpressionIndex:
-            index = cls.__new__(cls)
-            index.metric, index.kind, index.device, index.model = (
-                manifest["metric"],
-                manifest["kind"],
-                "cpu",
-                manifest["model"],
-            )
-            index._engine = FaissEngine.read(paths[VECTORS], manifest["kind"], manifest["factory"], memory_limit)
-            index._items = Items.read(paths[ITEMS])
+            engine = FaissEngine.read(paths[VECTORS], manifest["kind"], manifest["factory"], memory_limit)
+            index = cls.made_of(engine, Items.read(paths[ITEMS]), manifest["metric"], manifest["model"])
             index.recall = manifest["recall"]
             if manifest["effort"] is not None:
                 index._engine.set_effort(manifest["effort"])
@@ -385,6 +378,14 @@ class ExpressionIndex:
             raise BadInputError(f"{place} holds vectors {held}, and {wanted} is due; embed the faces again")
         check_model(model, index.dim, index.metric, BadInputError)
         return index.to(device)
+
+    @classmethod
+    def made_of(cls, engine: FaissEngine, items: Items, metric: str, model: str | None) -> ExpressionIndex:
+        """Put an index together from its two halves, as loading and building by shards do; nothing is checked."""
+        index = cls.__new__(cls)
+        index.metric, index.kind, index.device, index.model = metric, engine.kind, "cpu", model
+        index._engine, index._items, index.recall, index._saved = engine, items, None, {}
+        return index
 
     def info(self) -> dict[str, Any]:
         """Return what there is to know, as JSON values: sizes, metric, kind, whether search is exact, columns."""

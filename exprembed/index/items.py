@@ -195,9 +195,7 @@ class Items:
 
     def metadata(self) -> pd.DataFrame:
         """Return the metadata of live items, indexed by id, with pandas' nullable types for whole numbers and truth."""
-        table = self.table.filter(pa.array(self.live))
-        frame: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get).set_index("id")
-        return frame
+        return frame_of(self.table.filter(pa.array(self.live)))
 
     def write(self, path: Path) -> None:
         """Write the table as Parquet; of removed items only the id."""
@@ -227,6 +225,12 @@ class Items:
         items._live = bytearray(live.to_numpy().astype(np.uint8).tobytes())
         items._n_live = items._live.count(1)
         return items
+
+
+def frame_of(table: pa.Table) -> pd.DataFrame:
+    """Return metadata indexed by the column `id`, with pandas' nullable types for whole numbers and truth."""
+    frame: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get).set_index("id")
+    return frame
 
 
 def _as_ids(ids: Sequence[Any]) -> list[str]:

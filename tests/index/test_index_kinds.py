@@ -196,3 +196,26 @@ def test_lists_on_a_real_gpu():
     index, queries = made("IVF16,Flat"), unit(50, seed=5)
     due, found = index.search(queries, 5), index.to("cuda").search(queries, 5)
     assert np.mean(due.ids == found.ids) > 0.99
+
+
+@pytest.mark.parametrize("kind", ["flat", "IVF16,Flat", "IVF16,SQ8"])
+def test_an_index_in_its_file_changes_only_in_memory(kind, tmp_path):
+    """Loaded vectors and lists stay in the file: changing the index copies them, and the file is what it was."""
+    made(kind).save(tmp_path)
+    before = (tmp_path / "vectors.faiss").read_bytes()
+    one, other = ExpressionIndex.load(tmp_path), ExpressionIndex.load(tmp_path)
+    due = other.search(unit(50, seed=5), 5)
+    assert np.allclose(one.vectors_of(["x0", "x1999"]), unit(2000)[[0, 1999]], atol=0.02)
+    one.add(unit(30, seed=9), [f"n{i}" for i in range(30)])
+    one.remove(["x5", "n3"])
+    assert one.search(unit(30, seed=9)[:2], 1).ids[:, 0].tolist() == ["n0", "n1"]
+    assert (tmp_path / "vectors.faiss").read_bytes() == before
+    assert np.array_equal(other.search(unit(50, seed=5), 5).ids, due.ids)
+    one.compact()
+    one.save(tmp_path)
+    assert np.array_equal(
+        other.search(unit(50, seed=5), 5).ids, due.ids
+    )  # the file that it reads lives on without a name
+    again = ExpressionIndex.load(tmp_path)
+    assert len(again) == 2028
+    assert again.search(unit(30, seed=9)[:2], 1).ids[:, 0].tolist() == ["n0", "n1"]
