@@ -24,7 +24,8 @@ ALLOWED = {
     "models": {"data"},
     "index": {"data", "models", "metrics"},
     "training": {"data", "models", "losses", "index", "metrics"},
-    "cli": {"data", "models", "losses", "index", "metrics", "plots", "training"},
+    "pipeline": {"data", "models"},
+    "cli": {"data", "models", "losses", "index", "metrics", "plots", "training", "pipeline"},
 }
 # Files beside the rooms: `files`, `errors`, `registry` and `report` serve all; `miners` belongs with the losses.
 SINGLE = {"miners": "losses"}
@@ -55,6 +56,7 @@ def test_arrows_point_downwards(room):
 def test_metrics_and_plots_stand_on_arrays_alone(room):
     known = {
         "numpy",
+        "numba",
         "pandas",
         "sklearn",
         "threadpoolctl",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from exprembed.cli import album, demo, embed, evaluate, fec, index, train, weights
+from exprembed.cli import album, demo, embed, evaluate, export, faces, fec, index, train, weights
 from exprembed.cli._common import Commands, add_verb
 
 app = typer.Typer(
@@ -22,7 +22,9 @@ for _verb in (demo.demo, embed.embed, album.album, train.train, train.features):
 app.add_typer(index.index_app, name="index")
 app.add_typer(evaluate.evaluate_app, name="evaluate")
 app.add_typer(weights.weights_app, name="weights")
+app.add_typer(faces.faces_app, name="faces")
 app.add_typer(fec.fec_app, name="fec")
+app.add_typer(export.export_app, name="export")
 
 
 def _version(asked: bool) -> None:

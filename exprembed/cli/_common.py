@@ -31,7 +31,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 ModelOption = Annotated[
     str | None,
     typer.Option(
-        help="Packaged weights by name, or a .safetensors file. Default: the packaged model.", metavar="NAME|PATH"
+        help="Packaged weights by name, or a .safetensors or .onnx file. Default: the packaged model.",
+        metavar="NAME|PATH",
     ),
 ]
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,9 +19,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image
 
-    from exprembed.data.faces import FaceCrop, FaceDetector
-    from exprembed.data.preprocessing import Alignment, Preprocessing
+    from exprembed.data.faces import FaceCrop, FaceDetector, FoundFace
+    from exprembed.data.preprocessing import Preprocessing
+    from exprembed.data.quality import FaceLimits
     from exprembed.models.base import Embedder
+    from exprembed.pipeline import Flow, NamedFaces, Written
 
 DETECTORS = ("mtcnn", "yunet")
 # Eye centres shared by all files of a data set, as fractions of width and height: left x, left y, right x, right y.
@@ -46,15 +47,33 @@ class FaceOptions:
         ),
     ] = None
     faces: Annotated[str, typer.Option(help="Faces taken from each photo: all or largest.")] = "all"
-    min_face: Annotated[float, typer.Option(help="Leave out faces below this many pixels.")] = 20.0
+    min_face: Annotated[
+        float, typer.Option(help="Leave out faces whose box is narrower than this many pixels.", min=0)
+    ] = 20.0
+    min_score: Annotated[
+        float | None, typer.Option(help="Leave out faces of which the detector is less sure, 0 to 1.", min=0, max=1)
+    ] = None
+    min_sharpness: Annotated[
+        float | None,
+        typer.Option(help="Leave out faces that are more blurred: variance of the crop's Laplacian.", min=0),
+    ] = None
+    max_yaw: Annotated[
+        float | None, typer.Option(help="Leave out faces turned further to a side, in degrees.", min=0)
+    ] = None
+    max_pitch: Annotated[
+        float | None, typer.Option(help="Leave out faces turned further up or down, in degrees.", min=0)
+    ] = None
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print each face found, its measures, and why it is kept or dropped.")
+    ] = False
     detector: Annotated[str | None, typer.Option(help="Face detector: mtcnn (default) or yunet.")] = None
     detector_model: Annotated[
         Path | None, typer.Option(help="YuNet's ONNX file, for --detector yunet.", metavar="FILE")
     ] = None
     batch: Annotated[int, typer.Option(help="Faces embedded at once.", min=1)] = 64
-    threads: Annotated[int | None, typer.Option(help="CPU threads of the model. Default: torch's choice.", min=1)] = (
-        None
-    )
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads of the model, and that decode. Default: torch's choice.", min=1)
+    ] = None
 
     def __post_init__(self) -> None:
         """Refuse options that contradict each other."""
@@ -72,13 +91,37 @@ class FaceOptions:
             )
         if self.crop_eyes is not None:
             _eyes(self.crop_eyes)
+        if self.aligned or self.crop_eyes:
+            self._refuse_limits("--aligned and --crop-eyes search for nothing")
+
+    @property
+    def limits(self) -> FaceLimits:
+        """What a face must measure to be kept."""
+        from exprembed.data.quality import FaceLimits
+
+        return FaceLimits(self.min_face, self.min_score, self.min_sharpness, self.max_yaw, self.max_pitch)
 
     def eyes(self, dataset: str | None) -> tuple[float, ...] | None:
         """Return the eye centres by which all files are cut: those given, else those known of the data set."""
         if self.crop_eyes is not None:
             return _eyes(self.crop_eyes)
         known = DATASET_EYES.get(dataset or "")
-        return _eyes(known) if known and self.detector is None else None
+        if not known or self.detector is not None:
+            return None
+        self._refuse_limits(f"{dataset} is cut by eyes that are known: add --detector mtcnn")
+        return _eyes(known)
+
+    def _refuse_limits(self, because: str) -> None:
+        for name in ("min_score", "max_yaw", "max_pitch"):
+            if getattr(self, name) is not None:
+                raise WrongUseError(f"--{name.replace('_', '-')} limits what a detector finds; {because}")
+
+    @property
+    def flow(self) -> Flow:
+        """How the job runs."""
+        from exprembed.pipeline import Flow
+
+        return Flow(self.batch) if self.threads is None else Flow(self.batch, self.threads)
 
     def make_detector(self) -> FaceDetector:
         """Return the detector that was asked for."""
@@ -87,7 +130,8 @@ class FaceOptions:
         if self.detector == "yunet" and self.detector_model is not None:
             return YuNetDetector(self.detector_model)
         try:
-            return MTCNNDetector(min_face=max(1.0, self.min_face))
+            # No coarser than its default: what --min-face leaves out is found all the same, and listed.
+            return MTCNNDetector(min_face=min(20.0, max(1.0, self.min_face)))
         except MissingExtraError as error:
             raise MissingExtraError("facenet-pytorch", "faces", "finding faces (without --aligned)") from error
 
@@ -125,6 +169,13 @@ class Embedded:
     skipped: list[Skipped]
     images: int
     seconds: float
+    reused: int = 0  # images whose vectors an earlier run left
+
+    @property
+    def metadata(self) -> pd.DataFrame | None:
+        """What an index keeps of the faces; None where nothing is known."""
+        known = self.faces.drop(columns="landmarks", errors="ignore").dropna(axis=1, how="all")
+        return known if len(known.columns) else None
 
     def speed(self) -> dict[str, Any]:
         """Return counts and speed for the JSON document."""
@@ -133,7 +184,7 @@ class Embedded:
             "faces": len(self.faces),
             "skipped": len(self.skipped),
             "seconds": round(self.seconds, 3),
-            "images_per_second": round(self.images / max(self.seconds, 1e-9), 1),
+            "images_per_second": round((self.images - self.reused) / max(self.seconds, 1e-9), 1),
         }
 
 
@@ -149,15 +200,19 @@ def open_model(name_or_path: str | None, threads: int | None = None) -> Embedder
     return model
 
 
-def find_photos(paths: list[Path], source: SourceOptions | None = None) -> Photos:
-    """List the files of a job: photos, folders and patterns, or one folder of a data set."""
-    from exprembed.data.images import find_images
+def find_photos(paths: list[Path], source: SourceOptions | None = None, films: bool = False) -> Photos:
+    """List the files of a job: photos (and films), folders and patterns, or one folder of a data set."""
+    from exprembed.data.images import IMAGE_SUFFIXES, find_images
 
     options = source or SourceOptions()
     if options.dataset is None:
         if options.split is not None:
             raise WrongUseError("--split chooses a part of a data set; say which with --dataset")
-        found, skipped = find_images(paths)
+        if films:
+            from exprembed.pipeline.job import SUFFIXES as suffixes
+        else:
+            suffixes = IMAGE_SUFFIXES
+        found, skipped = find_images(paths, suffixes)
         return Photos(found[: options.limit], skipped=skipped)
     if len(paths) != 1:
         raise WrongUseError(f"--dataset {options.dataset} takes one folder; got {len(paths)} paths")
@@ -189,35 +244,84 @@ def embed_photos(
     Raises:
         BadInputError: not a single face was embedded.
     """
-    import numpy as np
-    import pandas as pd
+    with progress("embedding", len(photos.paths), quiet or options.explain) as advance:
+        done = embed_some(model, photos, options, crops, advance)
+    if not len(done.faces):
+        from exprembed.pipeline import no_face
 
-    from exprembed.models.embedding import embed_pixels
+        raise no_face(done.images, done.skipped)
+    return done
 
-    skipped, tables, vectors = list(photos.skipped), [], []
-    preprocessing, started = model.preprocessing, time.perf_counter()
-    with progress("embedding", len(photos.paths), quiet) as advance:
-        stream = _crops(photos, options, preprocessing, advance)
-        faces = _faces_only(stream, skipped)
-        while block := list(islice(faces, options.batch)):
-            rows = [face.row for face in block]
-            if crops is not None:
-                for face, row in zip(block, rows, strict=True):
-                    row["crop"] = str(_save_crop(face, crops))
-            pixels = np.concatenate([preprocessing.pixels(face.crop) for face in block])
-            vectors.append(embed_pixels(model, pixels, options.batch))
-            tables.append(
-                pd.DataFrame(rows, index=pd.Index([face.face_id for face in block], name="face_id", dtype="str"))
-            )
-    if not tables:
-        first = f"; the first: {skipped[0].item}: {skipped[0].reason}" if skipped else ""
-        raise BadInputError(f"no face in {len(photos.paths):,} {_files(len(photos.paths))}{first}")
-    table = pd.concat(tables).dropna(axis=1, how="all")
-    if photos.known is not None:
+
+def embed_some(
+    model: Embedder,
+    photos: Photos,
+    options: FaceOptions,
+    crops: Path | None = None,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Embedded:
+    """Do what `embed_photos` does, also where there is no face; `advance` is told of each file."""
+    from exprembed.pipeline import collect
+
+    started = time.perf_counter()
+    done = collect(model, photos.paths, cut_of(model, photos, options, crops), options.flow, advance)
+    table = done.faces
+    if photos.known is not None and len(table):
         fresh = [column for column in table.columns if column not in photos.known.columns]
         table = photos.known.drop(columns="landmarks", errors="ignore").loc[table.index].join(table[fresh])
     seconds = time.perf_counter() - started
-    return Embedded(table, np.concatenate(vectors), skipped, len(photos.paths), seconds)
+    return Embedded(table, done.vectors, [*photos.skipped, *done.skipped], len(photos.paths), seconds)
+
+
+def embed_into(
+    out: Path,
+    model: Embedder,
+    photos: Photos,
+    options: FaceOptions,
+    flow: Flow,
+    crops: Path | None = None,
+    anew: bool = False,
+    quiet: bool = False,
+) -> Written:
+    """Embed photos into a Parquet file, taking up what an earlier run left of it.
+
+    Raises:
+        BadInputError: not a single face was embedded.
+    """
+    from exprembed.pipeline import write
+    from exprembed.pipeline.job import settings_of
+
+    cut = cut_of(model, photos, options, crops)
+    told = None if photos.known is None else photos.known.to_csv()
+    settings = settings_of(model, cut.cut, flow, str(crops), photos.dataset, told)
+    with progress("embedding", len(photos.paths), quiet or options.explain) as advance:
+        anew = anew or options.explain  # what is taken up is not looked at
+        return write(model, photos.paths, cut, flow, out, settings, photos.skipped, photos.known, advance, anew)
+
+
+def cut_of(model: Embedder, photos: Photos, options: FaceOptions, crops: Path | None = None) -> NamedFaces:
+    """Return how faces come out of the files, named after the file or, in a data set, by its face_id."""
+    from exprembed.data.preprocessing import Alignment
+    from exprembed.pipeline import NamedFaces, SearchedFaces, WholeFaces
+
+    alignment, size = model.preprocessing.alignment or Alignment(), model.preprocessing.size
+    explain = explain_photo if options.explain else None
+    eyes = options.eyes(photos.dataset)
+    cut: SearchedFaces | WholeFaces
+    if eyes is not None or options.aligned:
+        cut = WholeFaces(eyes, alignment, size, options.limits, explain)
+    else:
+        which: Any = "largest" if photos.known is not None else options.faces
+        cut = SearchedFaces(options.make_detector(), alignment, size, which, options.limits, explain)
+    ids = None
+    if photos.known is not None:
+        ids = dict(zip(map(str, photos.paths), photos.known.index, strict=True))
+
+    def keep(face: FaceCrop) -> None:
+        if crops is not None:
+            face.row["crop"] = str(_save_crop(face, crops))
+
+    return NamedFaces(cut, ids, keep)
 
 
 def recut(row: Any, preprocessing: Preprocessing, side: int | None = None) -> Image.Image:  # noqa: ANN401 - a table's row
@@ -241,58 +345,11 @@ def recut(row: Any, preprocessing: Preprocessing, side: int | None = None) -> Im
     )
 
 
-def _crops(
-    photos: Photos, options: FaceOptions, preprocessing: Preprocessing, advance: Callable[[int], None]
-) -> Iterator[FaceCrop | Skipped]:
-    """Yield the faces of all files, named after the file or, in a data set, by its face_id."""
-    from exprembed.data.faces import iter_face_crops
-    from exprembed.data.preprocessing import Alignment
-
-    paths = _counted(photos.paths, advance)
-    alignment, size = preprocessing.alignment or Alignment(), preprocessing.size
-    eyes = options.eyes(photos.dataset)
-    if eyes is not None or options.aligned:
-        stream = _whole_files(paths, eyes, alignment, size)
-    else:
-        which: Any = "largest" if photos.known is not None else options.faces
-        stream = iter_face_crops(paths, options.make_detector(), alignment, size, which, options.min_face)
-    ids = None
-    if photos.known is not None:
-        ids = dict(zip(map(str, photos.paths), photos.known.index, strict=True))
-    for item in stream:
-        if isinstance(item, Skipped):
-            yield Skipped(item.item, item.reason.removeprefix(f"{item.item} "))
-            continue
-        landmarks = item.row.get("landmarks")
-        if landmarks is not None:
-            item.row["eyes"] = landmarks[:4]
-        yield item if ids is None else item._replace(face_id=ids[str(item.row["path"])])
-
-
-def _whole_files(
-    paths: Iterable[Path],
-    eyes: tuple[float, ...] | None,
-    alignment: Alignment,
-    size: int,
-) -> Iterator[FaceCrop | Skipped]:
-    """Yield each file as one face: whole, or cut by eye centres that all files share."""
-    import numpy as np
-
-    from exprembed.data.faces import FaceCrop, align_face
-    from exprembed.data.images import open_image
-
-    for path in paths:
-        row: dict[str, Any] = {"path": str(path)}
-        try:
-            image = open_image(path)
-            if eyes is not None:
-                points = np.array(eyes).reshape(2, 2) * image.size
-                image = align_face(image, points, alignment, size)
-                row["eyes"] = points.flatten().tolist()
-        except BadInputError as error:
-            yield Skipped(str(path), str(error))
-        else:
-            yield FaceCrop(str(path), image, row)
+def explain_photo(name: str, found: Sequence[FoundFace], reason: str) -> None:
+    """Print a photo, each face found in it, its measures, and whether it is kept."""
+    typer.echo(f"{name}: {reason.removeprefix(f'{name} ')}" if reason else f"{name}: {len(found)} found")
+    for face in found:
+        typer.echo(f"  {face.face_id.removeprefix(name) or 'the file'}: {face.quality}; {face.verdict}")
 
 
 def _read_dataset(name: str, folder: Path, split: str | None, skipped: list[Skipped]) -> pd.DataFrame:
@@ -308,21 +365,6 @@ def _read_dataset(name: str, folder: Path, split: str | None, skipped: list[Skip
     found = reader(folder, **{key: value for key, value in wanted.items() if key in takes})
     faces: pd.DataFrame = found[0] if isinstance(found, tuple) else found
     return faces
-
-
-def _counted(paths: Iterable[Path], advance: Callable[[int], None]) -> Iterator[Path]:
-    for path in paths:
-        yield path
-        advance(1)
-
-
-def _faces_only(stream: Iterable[FaceCrop | Skipped], skipped: list[Skipped]) -> Iterator[FaceCrop]:
-    """Yield the faces; append the rest to `skipped`."""
-    for item in stream:
-        if isinstance(item, Skipped):
-            skipped.append(item)
-        else:
-            yield item
 
 
 def _save_crop(face: FaceCrop, folder: Path) -> Path:
@@ -350,7 +392,3 @@ def _eyes(text: str) -> tuple[float, ...]:
             "0.3,0.4,0.7,0.4"
         )
     return values
-
-
-def _files(n: int) -> str:
-    return "file" if n == 1 else "files"

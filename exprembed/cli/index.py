@@ -22,8 +22,9 @@ from exprembed.cli._common import (
     table,
 )
 from exprembed.cli._faces import Embedded, FaceOptions, SourceOptions, embed_photos, find_photos, open_model
+from exprembed.cli._sharded import SHARD, build_sharded, shards_folder
 from exprembed.cli._vectors import is_vector_file, read_vectors
-from exprembed.errors import BadInputError, WrongUseError
+from exprembed.errors import BadInputError, WrongUseError, unknown_name
 from exprembed.files import Skipped, write_json
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def build(
         typer.Option(help="Tune an approximate kind to find this share of the 10 nearest.", min=0.01, max=1),
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Build anew where there is an index already.")] = False,
+    engine: Annotated[str, typer.Option(help="Who embeds: local, or ray (the workers of a Ray cluster).")] = "local",
+    shard: Annotated[int | None, typer.Option(help=f"Files of a shard, for ray. Default: {SHARD:,}.", min=1)] = None,
     model: ModelOption = None,
     as_json: JsonOption = False,
     *,
@@ -69,24 +72,38 @@ def build(
     ask for. With --dataset celeba, faces are cut by the eye centres that all its aligned files share, without search;
     --detector searches instead.
 
+    With --engine ray the files are embedded in shards, which lie in OUT.shards until the index is saved. The same
+    command again, after whatever stopped it, embeds only what no finished shard holds.
+
     Exit codes: 0 done; 1 some files were skipped (skipped.csv beside the index says which); 2 wrong use; 3 bad input.
     """
     from exprembed.index import ExpressionIndex
+    from exprembed.index.distributed import ENGINES
+    from exprembed.index.shards import clear_shards
 
+    if engine not in ENGINES:
+        raise unknown_name("engine", engine, ENGINES)
+    if shard is not None and engine != "ray":
+        raise WrongUseError("--shard goes with --engine ray")
     with clean_stdout(as_json):
         if (out / "manifest.json").exists() and not replace:
             raise WrongUseError(
                 f"{out} holds an index already; extend it with 'index add', or build anew with --replace"
             )
         started = time.perf_counter()
-        faces, fingerprint, default = _faces_and_vectors(paths, model, face, source, as_json)
-        index = ExpressionIndex(faces.vectors.shape[1], metric or default, kind, model=fingerprint)
-        _add(index, faces)
+        if engine == "ray":
+            index, faces = build_sharded(paths, out, kind, metric, model, face, source, shard or SHARD, as_json)
+        else:
+            faces, fingerprint, default = _faces_and_vectors(paths, model, face, source, as_json)
+            index = ExpressionIndex(faces.vectors.shape[1], metric or default, kind, model=fingerprint)
+            _add(index, faces)
         if recall is not None:
             index.tune(recall)
         index.save(out)
         note_weights(out, model)
         skipped = list_skipped(faces.skipped, out.parent)
+        if engine == "ray":
+            clear_shards(shards_folder(out))
         seconds = time.perf_counter() - started
     _tell(as_json, "built", out, index, faces, skipped, seconds)
 
@@ -309,8 +326,7 @@ def _faces_and_vectors(
 
 
 def _add(index: ExpressionIndex, faces: Embedded) -> None:
-    known = faces.faces.drop(columns="landmarks", errors="ignore").dropna(axis=1, how="all")
-    index.add(faces.vectors, faces.faces.index.tolist(), known if len(known.columns) else None)
+    index.add(faces.vectors, faces.faces.index.tolist(), faces.metadata)
 
 
 def _queries(
@@ -360,7 +376,7 @@ def _check_model(place: Path, held: ExpressionIndex, fingerprint: str | None) ->
 
 def note_weights(index: Path, model: str | None) -> None:
     """Note in an index folder where its weights are found again: a packaged name, or a file's absolute path."""
-    is_file = model is not None and Path(model).suffix == ".safetensors"
+    is_file = model is not None and Path(model).suffix in (".safetensors", ".onnx")
     write_json(index / MADE_WITH, {"model": str(Path(str(model)).absolute()) if is_file else model})
 
 
@@ -384,8 +400,10 @@ def _tell(
         "dim": index.dim,
         "metric": index.metric,
     }
-    document |= {"kind": index.kind, "model": index.model, "recall": index.recall}
-    speed = f", {faces.images / faces.seconds:,.0f} files a second" if faces.seconds else ""
+    document |= {"kind": index.kind, "model": index.model, "recall": index.recall, "images_reused": faces.reused}
+    fresh = faces.images - faces.reused
+    speed = f", {fresh / faces.seconds:,.0f} files a second" if faces.seconds else ""
+    speed += f", {faces.reused:,} files from an earlier run" if faces.reused else ""
     show(
         as_json,
         document,

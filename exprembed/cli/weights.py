@@ -37,7 +37,8 @@ def show_card(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="A packaged name, or a .safetensors file. Default: the packaged model.", metavar="NAME|PATH"
+            help="A packaged name, or a .safetensors or .onnx file. Default: the packaged model.",
+            metavar="NAME|PATH",
         ),
     ] = None,
     as_json: JsonOption = False,

@@ -12,6 +12,7 @@ _HOMES = {
     "triplets_from_votes": "triplets",
     "Preprocessing": "preprocessing",
     "Alignment": "preprocessing",
+    "GrayCLAHE": "clahe",
     "crop_faces": "faces",
     "render_faces": "synthetic",
     "jaffe_rating_triplets": "readers.jaffe",

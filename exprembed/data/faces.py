@@ -1,4 +1,4 @@
-"""Photo -> detection -> five landmarks -> similarity transform -> face crop.
+"""Photo -> detection -> landmarks -> similarity transform -> face crop, measured, and kept or dropped.
 
 Coordinates are continuous pixels of the upright picture: (0, 0) is the top left corner of the top left pixel, whose
 centre lies at (0.5, 0.5). "Left" and "right" are those of the picture, not of the person.
@@ -7,7 +7,7 @@ centre lies at (0.5, 0.5). "Left" and "right" are those of the picture, not of t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,9 @@ import pandas as pd
 from PIL import Image
 
 from exprembed.data.images import MAX_PIXELS, find_images, open_image, to_rgb
+from exprembed.data.landmarks import eye_centroids, fit_similarity
 from exprembed.data.preprocessing import Alignment
+from exprembed.data.quality import MEASURES, FaceLimits, FaceQuality, measure_face
 from exprembed.data.tables import BOX_COLUMNS, FaceTable
 from exprembed.errors import BadInputError, WrongUseError, unknown_name
 from exprembed.files import Skipped
@@ -26,6 +28,9 @@ from exprembed.files import Skipped
 Picture = str | Path | Image.Image
 Which = Literal["all", "largest"]
 _BATCH = 16
+NO_FACE = "no face found"
+NOT_LARGEST = "not the largest face"
+_POINTS_OF = {"eyes": (2, 5), "eye_centroids": (2, 68), "five_points": (2, 5)}
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ class DetectedFace:
 
     Attributes:
         box: left, top, right, bottom in pixels; may reach beyond the picture.
-        landmarks: (5, 2) float, x and y of the left eye, right eye, nose tip, left and right corner of the mouth.
+        landmarks: (5, 2) float, x and y of the left eye, right eye, nose tip, left and right corner of the mouth; or
+            (68, 2) in iBUG's order, from a detector that finds them (for alignments of the kind "eye_centroids").
         score: the detector's confidence in [0, 1].
     """
 
@@ -72,6 +78,35 @@ class FaceCrop(NamedTuple):
     row: dict[str, Any]
 
 
+class FoundFace(NamedTuple):
+    """One face of a picture with its measures: kept, or dropped and why.
+
+    Attributes:
+        face_id: `<name>#<k>` for the k-th largest face of a picture, from 0; `<name>` for a file that is one face.
+        crop: the aligned crop; None where none could be cut, or the face was not asked for.
+        quality: its measures.
+        dropped: why it is left out; None where it is kept.
+        detected: what the detector said; None for a file that is one face.
+        eyes: (2, 2), the points of the picture that go to the eyes' places of the crop; None where they are not known.
+    """
+
+    face_id: str
+    crop: Image.Image | None
+    quality: FaceQuality
+    dropped: str | None = None
+    detected: DetectedFace | None = None
+    eyes: np.ndarray | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Say "kept", or "dropped" with the reason."""
+        return "kept" if self.dropped is None else f"dropped: {self.dropped}"
+
+
+Explain = Callable[[str, Sequence[FoundFace], str], None]
+"""Called once for each picture: its name, each face found, and why it gave none at all ("" otherwise)."""
+
+
 class CropResult(NamedTuple):
     """All faces of a job; crop i belongs to row i of `faces`."""
 
@@ -85,13 +120,14 @@ def align_face(
 ) -> Image.Image:
     """Cut out one face upright and to scale, by the similarity transform that puts the eyes where `alignment` says.
 
-    With eye centres l and r, d = r - l and side s: the transform turns by -atan2(d_y, d_x), scales by
+    With eye centres l and r (see `eye_places`), d = r - l and side s: the transform turns by -atan2(d_y, d_x), scales by
     s * interocular / |d|, and moves (l + r) / 2 to (s / 2, s * eye_height). A face that shrinks is first resized with
     anti-aliasing to its final scale, then turned with bicubic interpolation. Beyond the picture the edge pixels repeat.
 
     Args:
         image: the upright picture; its mode (RGB or L) is that of the crop.
-        landmarks: (5, 2) or (2, 2) pixel coordinates, the left eye first, then the right eye.
+        landmarks: (5, 2) or (2, 2) pixel coordinates, the left eye first, then the right eye; (68, 2) for an alignment of
+            the kind "eye_centroids".
         alignment: place of the eyes; Alignment() where None, the geometry of the FEC paper (section 4.1).
         size: side s of the square crop in pixels.
 
@@ -99,7 +135,8 @@ def align_face(
         Picture of size (size, size).
 
     Raises:
-        BadInputError: landmarks of another shape, not finite, with coinciding eyes, or a face beside the picture.
+        BadInputError: landmarks of another shape than the alignment takes, not finite, with coinciding eyes, or a face
+            beside the picture.
 
     Example:
         >>> photo = Image.new("RGB", (300, 200), "gray")
@@ -108,14 +145,16 @@ def align_face(
     """
     if size < 1:
         raise WrongUseError(f"size is the side of the crop in pixels, at least 1; got {size}")
-    to_source = _crop_to_source(landmarks, alignment or Alignment(), size)
+    plan = alignment or Alignment()
+    eyes = eye_places(landmarks, plan)
+    to_source = _crop_to_source(eyes, plan, size)
     corners = to_source @ np.array([[0, size, 0, size], [0, 0, size, size], [1, 1, 1, 1]], dtype=float)
     low, high = np.floor(corners.min(axis=1)), np.ceil(corners.max(axis=1))
     start = np.maximum(low, 0).astype(int)
     stop = np.minimum(high, image.size).astype(int)
     if (start >= stop).any():
         raise BadInputError(
-            f"the face lies beside the picture: eyes at {np.round(landmarks[:2], 1).tolist()}, size {image.size}"
+            f"the face lies beside the picture: eyes at {np.round(eyes, 1).tolist()}, size {image.size}"
         )
     shrink = max(1.0, math.hypot(to_source[0, 0], to_source[1, 0]))
     scaled = np.maximum(1, np.round((stop - start) / shrink)).astype(int)
@@ -132,6 +171,130 @@ def align_face(
     return padded.transform((size, size), Image.Transform.AFFINE, matrix.flatten().tolist(), Image.Resampling.BICUBIC)
 
 
+def eye_places(landmarks: np.ndarray, alignment: Alignment) -> np.ndarray:
+    """Return the two points of the picture that an alignment puts in the eyes' places of the crop.
+
+    "eyes": the first two points. "eye_centroids": the centroids of points 37-42 and 43-48. "five_points": the inverse of
+    `fit_similarity(landmarks, alignment.template)`, applied to the template's eyes. Two points are the eye centres
+    themselves, whatever the kind; so a crop cut once is cut again by its eye places alone.
+
+    Args:
+        landmarks: (2, 2); or (5, 2), and (68, 2) for "eye_centroids".
+        alignment: says which points count.
+
+    Returns:
+        (2, 2) float pixels, the left eye first.
+
+    Raises:
+        BadInputError: another shape, points that are not finite, or coinciding eyes.
+
+    Example:
+        >>> eye_places(np.arange(10).reshape(5, 2), Alignment()).tolist()
+        [[0.0, 1.0], [2.0, 3.0]]
+    """
+    points = np.asarray(landmarks, dtype=float)
+    takes = _POINTS_OF[alignment.kind]
+    if points.ndim != 2 or points.shape[1] != 2 or len(points) not in takes:
+        raise BadInputError(
+            f"landmarks for the alignment {alignment.kind!r} are {' or '.join(f'({n}, 2)' for n in takes)}, left eye and "
+            f"right eye first in fewer than 68; got {points.shape}"
+        )
+    eyes = points[:2]
+    if len(points) == 68:
+        eyes = eye_centroids(points)
+    elif len(points) == 5 and alignment.kind == "five_points":
+        template = alignment.template
+        to_crop = fit_similarity(points, template)
+        eyes = np.linalg.solve(to_crop[:, :2], (template[:2] - to_crop[:, 2]).T).T
+    if not np.isfinite(eyes).all() or math.dist(*eyes) < 1e-6:
+        raise BadInputError(f"two different finite eye centres are due; got {' and '.join(map(str, eyes.tolist()))}")
+    return eyes
+
+
+def judge_faces(
+    name: str,
+    image: Image.Image,
+    detected: Sequence[DetectedFace],
+    alignment: Alignment | None = None,
+    size: int = 224,
+    faces: Which = "all",
+    limits: FaceLimits | None = None,
+) -> list[FoundFace]:
+    """Cut and measure the faces that a detector found in one picture, and decide which are kept.
+
+    Args:
+        name: stands before `#k` in the face ids.
+        image: the upright RGB picture.
+        detected: its faces, in any order.
+        alignment: place of the eyes in the crop; Alignment() where None.
+        size: side of the crops in pixels, at which sharpness is measured.
+        faces: with "largest", all but the face with the largest box are dropped, before and whatever the limits.
+        limits: what a face must measure; FaceLimits() where None.
+
+    Returns:
+        All faces, the largest box first. A face that cannot be cut (eyes that coincide, a box beside the picture) is
+        dropped for that.
+
+    Example:
+        >>> photo = Image.new("RGB", (200, 200), "gray")
+        >>> points = np.array([[70, 80], [110, 80], [90, 103], [73, 124], [107, 124]])
+        >>> found = judge_faces("a.png", photo, [DetectedFace((50, 40, 130, 150), points, 0.99)], size=96)
+        >>> found[0].face_id, found[0].dropped, str(found[0].quality)[:50]
+        ('a.png#0', None, 'score 0.99, sharpness 0, yaw +0, pitch -1, roll +0')
+    """
+    plan, limits, found = alignment or Alignment(), limits or FaceLimits(), []
+    for number, face in enumerate(sorted(detected, key=lambda face: -face.area)):
+        crop = eyes = points = dropped = None
+        try:
+            eyes = eye_places(face.landmarks, plan)
+            points = np.asarray(face.landmarks, dtype=float)
+            if faces == "largest" and number > 0:
+                dropped = NOT_LARGEST
+            else:
+                _clipped(face.box, image.size)
+                crop = align_face(image, points, plan, size)
+        except BadInputError as error:
+            dropped = str(error)
+        quality = measure_face(None if crop is None else np.asarray(crop.convert("L")), points, face.box, face.score)
+        reason = dropped or limits.reason(quality)
+        found.append(FoundFace(f"{name}#{number}", crop, quality, reason, face, eyes))
+    return found
+
+
+def judge_whole(
+    name: str,
+    image: Image.Image,
+    eyes: np.ndarray | None = None,
+    alignment: Alignment | None = None,
+    size: int = 224,
+    limits: FaceLimits | None = None,
+) -> FoundFace:
+    """Measure a picture that is one face, without search: as it is, or cut by eye centres that are known.
+
+    Args:
+        name: the face id.
+        image: the upright picture.
+        eyes: (2, 2) pixels; None for a picture that is a crop already, which stays as it is.
+        alignment: place of the eyes in the crop.
+        size: side of the crop; a picture that stays as it is, is measured at this size.
+        limits: what the face must measure; FaceLimits() where None.
+
+    Returns:
+        The face, kept or dropped.
+
+    Raises:
+        BadInputError: eyes that coincide or lie beside the picture.
+
+    Example:
+        >>> judge_whole("a.png", Image.new("RGB", (80, 80)), limits=FaceLimits(min_sharpness=50)).dropped
+        'sharpness 0.0, below 50 (min_sharpness)'
+    """
+    crop = image if eyes is None else align_face(image, eyes, alignment, size)
+    seen = crop if crop.size == (size, size) else crop.resize((size, size), Image.Resampling.BILINEAR)
+    quality = measure_face(np.asarray(seen.convert("L")), eyes)
+    return FoundFace(name, crop, quality, (limits or FaceLimits()).reason(quality), None, eyes)
+
+
 def crop_faces(
     source: Picture | Iterable[Picture] | Mapping[str, Picture],
     detector: FaceDetector | None = None,
@@ -141,6 +304,8 @@ def crop_faces(
     min_face: float = 20,
     max_pixels: int = MAX_PIXELS,
     progress: bool = False,
+    limits: FaceLimits | None = None,
+    explain: Explain | None = None,
 ) -> CropResult:
     """Find, align and crop the faces of pictures; `iter_face_crops` does the same in bounded memory.
 
@@ -153,27 +318,32 @@ def crop_faces(
         min_face: faces whose box is narrower (pixels of the picture) are left out.
         max_pixels: limit of `open_image`.
         progress: show a progress bar on standard error.
+        limits: all limits at once, in place of `min_face`.
+        explain: told of each picture, with every face found, kept or dropped.
 
     Returns:
         The crops; their FaceTable with id `<name>#<k>` (k counts from the largest face of a picture, 0), `path`, the
-        box clipped to the picture, `landmarks` (x0, y0, ..., x4, y4) and `detection_score`; and each picture without a
-        row: no face, only faces below `min_face`, unreadable, or named twice.
+        box clipped to the picture, `landmarks` (x0, y0, x1, y1, ...) and the measures of `FaceQuality`; and what was
+        left out: each face below a limit, each picture without a face, unreadable, or named twice.
 
     Raises:
         BadInputError: a path that does not exist (given alone), or no image at all.
         MissingExtraError: no detector given and facenet-pytorch is not installed.
     """
     crops, ids, rows, skipped = [], [], [], []
-    for item in iter_face_crops(source, detector, alignment, size, faces, min_face, max_pixels, progress):
+    stream = iter_face_crops(
+        source, detector, alignment, size, faces, min_face, max_pixels, progress, limits=limits, explain=explain
+    )
+    for item in stream:
         if isinstance(item, Skipped):
             skipped.append(item)
         else:
             crops.append(item.crop)
             ids.append(item.face_id)
             rows.append(item.row)
-    columns = ["path", *BOX_COLUMNS, "landmarks", "detection_score"]
+    columns = ["path", *BOX_COLUMNS, "landmarks", *MEASURES]
     table = pd.DataFrame(rows, columns=columns, index=pd.Index(ids, dtype="str"))
-    numbers = dict.fromkeys((*BOX_COLUMNS, "detection_score"), "float64")
+    numbers = dict.fromkeys((*BOX_COLUMNS, *MEASURES), "float64")
     return CropResult(crops, FaceTable(table.astype(numbers)), skipped)
 
 
@@ -186,13 +356,16 @@ def iter_face_crops(
     min_face: float = 20,
     max_pixels: int = MAX_PIXELS,
     progress: bool = False,
+    limits: FaceLimits | None = None,
+    explain: Explain | None = None,
 ) -> Iterator[FaceCrop | Skipped]:
-    """Yield the faces of pictures one by one, and a Skipped for each picture without any; see `crop_faces`.
+    """Yield the faces of pictures one by one, and a Skipped for each face or picture left out; see `crop_faces`.
 
     At most 16 pictures are in memory at a time, however many the source yields.
     """
     if faces not in get_args(Which):
         raise unknown_name("choice of faces", faces, get_args(Which))
+    limits = limits or FaceLimits(min_face)
     if detector is None:
         from exprembed.data.detectors import MTCNNDetector
 
@@ -211,56 +384,43 @@ def iter_face_crops(
             try:
                 image = to_rgb(item, name) if isinstance(item, Image.Image) else open_image(item, max_pixels)
             except BadInputError as error:
+                if explain is not None:
+                    explain(name, [], str(error))
                 yield Skipped(name, str(error))
             else:
                 opened.append((name, item, image))
-        found = detector.detect_batch([image for *_, image in opened])
-        for (name, item, image), detected in zip(opened, found, strict=True):
+        boxes = detector.detect_batch([image for *_, image in opened])
+        for (name, item, image), detected in zip(opened, boxes, strict=True):
             path = name if isinstance(item, Image.Image) else str(item)
-            yield from _crops_of(name, path, image, detected, alignment or Alignment(), size, faces, min_face)
+            found = judge_faces(name, image, detected, alignment, size, faces, limits)
+            if explain is not None:
+                explain(name, found, "" if found else NO_FACE)
+            yield from crops_of(name, path, image, found)
 
 
-def _crops_of(
-    name: str,
-    path: str,
-    image: Image.Image,
-    detected: list[DetectedFace],
-    alignment: Alignment,
-    size: int,
-    faces: Which,
-    min_face: float,
-) -> Iterator[FaceCrop | Skipped]:
-    """Yield the crops of one picture, the largest face first."""
-    if not detected:
-        yield Skipped(name, "no face found")
-        return
-    large = [face for face in sorted(detected, key=lambda face: -face.area) if face.side >= min_face]
-    if not large:
-        widest = max(face.side for face in detected)
-        yield Skipped(name, f"no face of at least {min_face:g} pixels; the largest of {len(detected)} has {widest:.0f}")
-    for number, face in enumerate(large[:1] if faces == "largest" else large):
-        face_id = f"{name}#{number}"
-        try:
-            crop = align_face(image, face.landmarks, alignment, size)
-            box = _clipped(face.box, image.size)
-        except BadInputError as error:
-            yield Skipped(face_id, str(error))
+def crops_of(name: str, path: str, image: Image.Image, found: Sequence[FoundFace]) -> Iterator[FaceCrop | Skipped]:
+    """Yield a crop for each face kept by `judge_faces`, and a Skipped for each other one and for a picture without any.
+
+    A face that is only not the largest was not asked for, and gives neither.
+    """
+    if not found:
+        yield Skipped(name, NO_FACE)
+    for face in found:
+        if face.dropped == NOT_LARGEST:
             continue
-        row: dict[str, Any] = {"path": path, **dict(zip(BOX_COLUMNS, box, strict=True))}
-        row |= {"landmarks": np.asarray(face.landmarks, dtype=float).flatten().tolist(), "detection_score": face.score}
-        yield FaceCrop(face_id, crop, row)
+        if face.dropped is not None or face.crop is None or face.detected is None:
+            yield Skipped(face.face_id, face.dropped or "nothing was cut")
+            continue
+        row: dict[str, Any] = {"path": path}
+        row |= zip(BOX_COLUMNS, _clipped(face.detected.box, image.size), strict=True)
+        row |= {"landmarks": np.asarray(face.detected.landmarks, dtype=float).flatten().tolist()}
+        yield FaceCrop(face.face_id, face.crop, row | face.quality.columns())
 
 
-def _crop_to_source(landmarks: np.ndarray, alignment: Alignment, size: int) -> np.ndarray:
+def _crop_to_source(eyes: np.ndarray, alignment: Alignment, size: int) -> np.ndarray:
     """Return the (2, 3) affine matrix that takes crop coordinates to picture coordinates."""
-    points = np.asarray(landmarks, dtype=float)
-    if points.ndim != 2 or points.shape[1] != 2 or len(points) < 2:
-        raise BadInputError(f"landmarks are (5, 2), left eye and right eye first; got {points.shape}")
-    left, right = points[:2]
-    dx, dy = right - left
-    if not np.isfinite(points[:2]).all() or math.hypot(dx, dy) < 1e-6:
-        raise BadInputError(f"two different finite eye centres are due; got {left.tolist()} and {right.tolist()}")
-    a, b = np.array([dx, dy]) / (size * alignment.interocular)  # cosine and sine times picture pixels a crop pixel
+    left, right = eyes
+    a, b = (right - left) / (size * alignment.interocular)  # cosine and sine times picture pixels a crop pixel
     linear = np.array([[a, -b], [b, a]])
     middle = np.array([size / 2, size * alignment.eye_height])
     return np.column_stack([linear, (left + right) / 2 - linear @ middle])

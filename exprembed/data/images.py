@@ -108,15 +108,18 @@ def to_rgb(image: Image.Image, name: str = "the image") -> Image.Image:
         raise BadInputError(f"{name} is a truncated or broken {image.format or 'image'} file: {error}") from error
 
 
-def find_images(paths: str | Path | Iterable[str | Path]) -> tuple[list[Path], list[Skipped]]:
+def find_images(
+    paths: str | Path | Iterable[str | Path], suffixes: frozenset[str] = IMAGE_SUFFIXES
+) -> tuple[list[Path], list[Skipped]]:
     """List the image files named by files, folders and glob patterns.
 
     A file given by name is taken whatever its suffix; folders (searched to any depth, links followed, each real folder
-    once) and patterns give the files with a suffix in IMAGE_SUFFIXES, sorted. A path given twice comes once. Nothing is
+    once) and patterns give the files with one of the `suffixes`, sorted. A path given twice comes once. Nothing is
     opened here: a file that turns out not to be an image fails in `open_image`.
 
     Args:
         paths: one path or several. A name that exists is never read as a pattern.
+        suffixes: file name endings (lower case) that folders and patterns give.
 
     Returns:
         The files, and what was left out: folders that cannot be read or hold no image, dangling links, names that
@@ -141,18 +144,18 @@ def find_images(paths: str | Path | Iterable[str | Path]) -> tuple[list[Path], l
         for path in _matches(item):
             if path.is_dir():
                 before = len(visited)
-                inside = list(_walk(path, visited, skipped))
+                inside = list(_walk(path, visited, skipped, suffixes))
                 if not inside and len(visited) > before:
                     skipped.append(Skipped(str(path), "folder without images"))
                 found |= dict.fromkeys(inside)
-            elif path == Path(item) or path.suffix.lower() in IMAGE_SUFFIXES:
+            elif path == Path(item) or path.suffix.lower() in suffixes:
                 found[path] = None
     named = [path for path in found if _is_unicode(path)]
     skipped += [Skipped(str(path), "file name is not valid Unicode") for path in found if not _is_unicode(path)]
     if not named:
         where = ", ".join(map(str, asked)) or "an empty list"
         why = f" ({skipped[0].item}: {skipped[0].reason})" if skipped else ""
-        raise BadInputError(f"no image in {where:.300}{why}; suffixes looked for: {' '.join(sorted(IMAGE_SUFFIXES))}")
+        raise BadInputError(f"no image in {where:.300}{why}; suffixes looked for: {' '.join(sorted(suffixes))}")
     return named, skipped
 
 
@@ -231,7 +234,9 @@ def _matches(item: str | Path) -> list[Path]:
     return matches
 
 
-def _walk(folder: Path, visited: set[tuple[int, int]], skipped: list[Skipped]) -> Iterator[Path]:
+def _walk(
+    folder: Path, visited: set[tuple[int, int]], skipped: list[Skipped], suffixes: frozenset[str]
+) -> Iterator[Path]:
     """Yield the image files of a folder and its sub-folders in sorted order, each real folder once."""
     try:
         status = folder.stat()
@@ -246,8 +251,8 @@ def _walk(folder: Path, visited: set[tuple[int, int]], skipped: list[Skipped]) -
     for entry in entries:
         path = folder / entry.name
         if path.is_dir():  # unlike entry.is_dir(), False for a link to itself
-            yield from _walk(path, visited, skipped)
-        elif path.suffix.lower() in IMAGE_SUFFIXES:
+            yield from _walk(path, visited, skipped, suffixes)
+        elif path.suffix.lower() in suffixes:
             if path.exists():
                 yield path
             else:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from exprembed.errors import BadInputError, WrongUseError
+from exprembed.data.clahe import GrayCLAHE
+from exprembed.data.landmarks import MEAN_FACE
+from exprembed.errors import BadInputError, WrongUseError, unknown_name
 
 if TYPE_CHECKING:
     import torch
@@ -18,23 +20,61 @@ if TYPE_CHECKING:
 _LAYOUTS = ("HWC", "CHW")
 
 
+AlignmentKind = Literal["eyes", "eye_centroids", "five_points"]
+
+
 @dataclass(frozen=True)
 class Alignment:
-    """Where the eyes stand in a face crop: roll removed, a stated inter-ocular distance.
+    """Where the eyes stand in a face crop, and by which points a face is brought there: roll removed, a stated scale.
+
+    All kinds are similarity transforms (a turn, one scale, a shift), and cut the mean face alike:
+
+    - "eyes": the two eye centres of a detector go exactly to their places (FEC paper, section 4.1).
+    - "eye_centroids": the same with the centroids of the six points of each eye in a face of 68 points, by which the
+      crop is turned and scaled (Antoniadis 2021, equations 3.1.1 and 3.1.2; the angle by atan2).
+    - "five_points": eyes, nose tip and corners of the mouth go as close as they can, in the least squares, to `template`
+      (Umeyama 1991); noise in one eye tilts the crop less, a turned head shifts it.
 
     Attributes:
         interocular: distance of the eye centres as a fraction of the crop's side (FEC: 55 of 224 pixels).
         eye_height: height of the eye line from the top as a fraction of the side.
+        kind: the points that place the face.
+
+    Raises:
+        WrongUseError: a fraction outside (0, 1), or an unknown kind.
+
+    Example:
+        >>> Alignment(interocular=0.4, eye_height=0.35, kind="five_points").template.round(2).tolist()
+        [[0.3, 0.35], [0.7, 0.35], [0.5, 0.58], [0.33, 0.79], [0.67, 0.79]]
     """
 
     interocular: float = 55 / 224
     eye_height: float = 0.42
+    kind: AlignmentKind = "eyes"
 
     def __post_init__(self) -> None:
-        """Refuse fractions outside (0, 1)."""
-        for name, value in asdict(self).items():
+        """Refuse fractions outside (0, 1) and unknown kinds."""
+        for name, value in (("interocular", self.interocular), ("eye_height", self.eye_height)):
             if not 0 < value < 1:
                 raise WrongUseError(f"{name} is a fraction of the crop's side in (0, 1); got {value}")
+        if self.kind not in get_args(AlignmentKind):
+            raise unknown_name("kind of alignment", self.kind, get_args(AlignmentKind))
+
+    @property
+    def template(self) -> np.ndarray:
+        """(5, 2) places of eyes, nose tip and corners of the mouth in the crop, as fractions of its side.
+
+        q = (1/2, eye_height) + interocular m, with m the points of the mean face `exprembed.data.landmarks.MEAN_FACE`.
+        """
+        places: np.ndarray = np.array([0.5, self.eye_height]) + self.interocular * MEAN_FACE[:, :2]
+        return places
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the definition as JSON-ready values; without the default kind, as models knew it before there were kinds.
+
+        Their fingerprints, which saved vectors and indexes carry, thus stand.
+        """
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("kind", "eyes")}
 
 
 @dataclass(frozen=True)
@@ -42,7 +82,8 @@ class Preprocessing:
     """Turn face crops into the tensor a model takes, and refuse everything else.
 
     pixel p in 0..255 -> v = low + p / 255 (high - low) -> (v - mean) / std, after resizing to size x size with
-    anti-aliasing. Grey models (channels 1) see the luma 0.299 R + 0.587 G + 0.114 B; colour models see RGB.
+    anti-aliasing. Grey models (channels 1) see the luma 0.299 R + 0.587 G + 0.114 B, equalised where `clahe` says so;
+    colour models see RGB.
 
     Attributes:
         size: side of the square input in pixels.
@@ -51,6 +92,7 @@ class Preprocessing:
         mean: one number a channel.
         std: one number a channel, above 0.
         alignment: the eyes' place in the crop that the model was trained on; None where it has none.
+        clahe: contrast-limited equalisation of the grey levels of each crop; None for none.
 
     Example:
         >>> grey = Preprocessing(size=4, channels=1, mean=(0.5,), std=(0.25,))
@@ -64,6 +106,7 @@ class Preprocessing:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     alignment: Alignment | None = Alignment()
+    clahe: GrayCLAHE | None = None
 
     def __post_init__(self) -> None:
         """Refuse a definition that contradicts itself."""
@@ -75,20 +118,37 @@ class Preprocessing:
             )
         if self.size < 1 or self.value_range[0] >= self.value_range[1]:
             raise WrongUseError(f"size must be positive and value_range rising; got {self.size} and {self.value_range}")
+        if self.clahe is not None and (self.channels != 1 or self.size < self.clahe.grid):
+            raise WrongUseError(
+                f"clahe takes grey crops (channels=1) of at least {self.clahe.grid} pixels a side, one a tile; got "
+                f"channels={self.channels} and size={self.size}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the definition as JSON-ready values."""
-        return asdict(self)
+        """Return the definition as JSON-ready values; `clahe` only where there is one.
+
+        A step that came later must not change how a model without it is written down: fingerprints hash this.
+        """
+        values = asdict(self) | {"alignment": None if self.alignment is None else self.alignment.to_dict()}
+        if self.clahe is None:
+            del values["clahe"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
         """Build from `to_dict`'s values; an unknown or a missing key raises BadInputError."""
         names = {field.name for field in fields(cls)}
-        if set(values) != names:
-            raise BadInputError(f"a preprocessing needs exactly {sorted(names)}; got {sorted(values)}")
+        if set(values) | {"clahe"} != names:
+            needed = sorted(names - {"clahe"})
+            raise BadInputError(f"a preprocessing needs exactly {needed}, and clahe or not; got {sorted(values)}")
         known: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-        alignment = known.pop("alignment")
-        return cls(**known, alignment=None if alignment is None else Alignment(**alignment))
+        for key, kind in (("alignment", Alignment), ("clahe", GrayCLAHE)):
+            if known.get(key) is not None:
+                try:
+                    known[key] = kind(**known[key])
+                except TypeError as error:
+                    raise BadInputError(f"the preprocessing's {key} is {known[key]!r}: {error}") from error
+        return cls(**known)
 
     def __call__(self, images: Any, layout: str = "HWC") -> torch.Tensor:  # noqa: ANN401 - one image or many, of three kinds
         """Return the normalised (N, channels, size, size) float32 tensor of face crops.
@@ -105,7 +165,7 @@ class Preprocessing:
         return self.normalize(torch.from_numpy(self.pixels(images, layout)))
 
     def pixels(self, images: Any, layout: str = "HWC") -> np.ndarray:  # noqa: ANN401 - as in __call__
-        """Return the resized crops before normalisation: (N, channels, size, size) uint8."""
+        """Return the resized crops before equalisation and normalisation: (N, channels, size, size) uint8."""
         if layout not in _LAYOUTS:
             raise WrongUseError(f"layout must be one of {', '.join(_LAYOUTS)}; got {layout!r}")
         several = isinstance(images, Sequence) and not isinstance(images, str)
@@ -138,9 +198,11 @@ class Preprocessing:
         return pixels[None] if self.channels == 1 else pixels.transpose(2, 0, 1)
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Normalise (N, channels, H, W): uint8 in 0..255, or float already in [0, 1]."""
+        """Equalise where `clahe` says so, and normalise (N, channels, H, W): uint8 in 0..255, or float in [0, 1]."""
         import torch
 
+        if self.clahe is not None:
+            pixels = self.clahe(pixels)
         low, high = self.value_range
         values = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
         mean = torch.tensor(self.mean, device=pixels.device, dtype=values.dtype).view(1, -1, 1, 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -27,7 +28,7 @@ from exprembed.index.kinds import KINDS, auto_factory, lists_factory, physical_m
 from exprembed.index.shards import TRAINED, Faces, Shard, write_shard
 
 _A_LIST, _LEAST = 64, 2**16  # vectors to train on: for each list, and at least
-_RETRIES = 3  # of a block whose worker died: a photo that kills every worker shall not be tried for ever
+_TRIES = 3  # of a block whose workers die; Ray Data would try for ever
 
 Embed = Callable[[Any], Faces]
 
@@ -39,11 +40,13 @@ class Block(NamedTuple):
         digest: names the shard; see `exprembed.index.shards.digest_of`.
         images: their number.
         content: what the embedder takes.
+        name: what messages call it.
     """
 
     digest: str
     images: int
     content: Any
+    name: str
 
 
 class Built(NamedTuple):
@@ -102,7 +105,8 @@ def build_by_ray(
     paths = [folder / f"{block.digest}.parquet" for block in blocks]
     todo = {number: block for number, block in enumerate(blocks) if not paths[number].exists()}
     reused = sum(block.images for number, block in enumerate(blocks) if number not in todo)
-    advance(reused)
+    if reused:
+        advance(reused)
     try:
         if todo:
             for number in _embedded(ray, todo, embedder, paths, dim, cpus):
@@ -112,16 +116,16 @@ def build_by_ray(
     except ray.exceptions.RayTaskError as error:
         raise (error.cause if isinstance(error.cause, ExprembedError) else error) from None
     except ray.exceptions.RayError as error:
-        reason = str(error).partition("\n")[0]
-        raise BadInputError(f"Ray gave up: {reason} Finished shards stay in {folder}: try again") from error
+        reason = str(error).strip().rpartition("\n")[2]
+        raise BadInputError(f"Ray gave up; finished shards stay in {folder}: try again. It said: {reason}") from error
     return Built(index, [item for shard in shards for item in shard.skipped], reused)
 
 
 class _Worker:
     """What an actor of Ray Data is: it holds the model and turns blocks into shards."""
 
-    def __init__(self, embedder: Callable[[], Embed], contents: dict[int, Any], dim: int, place: str) -> None:
-        self.embedder, self.contents, self.dim, self.place = embedder, contents, dim, place
+    def __init__(self, embedder: Callable[[], Embed], contents: dict[int, Any], dim: int, place: str, run: str) -> None:
+        self.embedder, self.contents, self.dim, self.place, self.run = embedder, contents, dim, place, run
 
     @cached_property
     def embed(self) -> Embed:
@@ -132,9 +136,15 @@ class _Worker:
         import ray
 
         problem, shard = "", Path(row["shard"])
+        tries = shard.with_suffix(f".{self.run}.tries")
         try:
             if not shard.exists():  # Ray repeats a task whose worker died, perhaps after its work
+                with tries.open("ab") as file:
+                    file.write(b".")
+                if tries.stat().st_size > _TRIES:
+                    raise BadInputError(f"{_TRIES} workers died over these photos")
                 write_shard(shard, self.embed(ray.get(self.contents[row["number"]])), self.dim)
+                tries.unlink()
         except (
             ExprembedError,
             OSError,
@@ -160,14 +170,13 @@ def _embedded(
         rows = [{"number": number, "shard": str(paths[number])} for number in todo]
         done = from_items(rows, override_num_blocks=len(todo)).map(
             _Worker,
-            fn_constructor_args=(embedder, contents, dim, str(Path.cwd())),
+            fn_constructor_args=(embedder, contents, dim, str(Path.cwd()), uuid.uuid4().hex),
             compute=ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=1),
             num_cpus=cpus,
-            max_task_retries=_RETRIES,
         )
         for row in done.iter_rows():
             if row["problem"]:
-                raise BadInputError(row["problem"])
+                raise BadInputError(f"{todo[row['number']].name}: {row['problem']}")
             if not paths[row["number"]].exists():
                 raise BadInputError(
                     f"a worker's shard is not in {paths[0].parent}: all machines must share that folder"
@@ -183,7 +192,7 @@ def _quiet() -> Iterator[None]:
     context, log = DataContext.get_current(), logging.getLogger("ray.data")
     before = context.enable_progress_bars, log.level
     context.enable_progress_bars = False
-    log.setLevel(logging.ERROR)
+    log.setLevel(logging.CRITICAL)
     try:
         yield
     finally:

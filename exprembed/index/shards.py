@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from exprembed.index.vectors import checked_vectors
 
 TRAINED = "trained.faiss"
 _VECTOR = "_vector"
-_OURS = re.compile(rf"\.?([0-9a-f]{{64}}\.(parquet|faiss)|{re.escape(TRAINED)}).*")
+_OURS = re.compile(rf"\.?([0-9a-f]{{64}}\.(parquet|faiss|[0-9a-f]+\.tries)|{re.escape(TRAINED)}).*")
 
 
 class Faces(NamedTuple):
@@ -62,28 +62,37 @@ class Shard:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self._file = pq.ParquetFile(path)
-        except (pa.ArrowException, OSError) as error:
-            raise BadInputError(f"the shard {path} cannot be read: {error}; delete it and try again") from error
+        with self._opened() as file:
+            self._rows, self._schema = int(file.metadata.num_rows), file.schema_arrow
 
     def __len__(self) -> int:
-        return int(self._file.metadata.num_rows)
+        return self._rows
 
     @property
     def skipped(self) -> list[Skipped]:
         """What was left out."""
-        return [Skipped(*item) for item in json.loads(self._file.schema_arrow.metadata[b"skipped"])]
+        return [Skipped(*item) for item in json.loads(self._schema.metadata[b"skipped"])]
 
     @property
     def metadata(self) -> pd.DataFrame:
         """The metadata, indexed by id."""
-        return frame_of(self._file.read([name for name in self._file.schema_arrow.names if name != _VECTOR]))
+        with self._opened() as file:
+            return frame_of(file.read([name for name in self._schema.names if name != _VECTOR]))
 
     def vectors(self, dim: int, metric: str) -> NDArray[np.float32]:
         """Return the vectors (n, d) as an index of that metric takes them."""
-        flat = self._file.read([_VECTOR])[_VECTOR].combine_chunks().flatten().to_numpy()
+        with self._opened() as file:
+            flat = file.read([_VECTOR])[_VECTOR].combine_chunks().flatten().to_numpy()
         return checked_vectors(flat.reshape(-1, dim), "vectors", dim, metric)
+
+    @contextmanager
+    def _opened(self) -> Iterator[pq.ParquetFile]:
+        """Open the file for once: of many shards not all can be open."""
+        try:
+            with pq.ParquetFile(self.path) as file:
+                yield file
+        except (pa.ArrowException, OSError) as error:
+            raise BadInputError(f"the shard {self.path} cannot be read: {error}; delete it and try again") from error
 
 
 def write_shard(path: Path, faces: Faces, dim: int) -> None:

@@ -24,6 +24,8 @@ _HOMES = {
     "list_weights": "storage",
     "weights_card": "storage",
     "embed_faces": "embedding",
+    "OnnxEmbedder": "onnx",
+    "export_onnx": "onnx",
 }
 
 

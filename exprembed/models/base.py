@@ -83,11 +83,19 @@ class Embedder(nn.Module):
 
     def preprocess(self, images: Any, layout: str = "HWC") -> Tensor:  # noqa: ANN401 - one image or many, of three kinds
         """Return what `embed` takes, from face crops: paths, PIL images or uint8 arrays, one or a list."""
-        return self.preprocessing(images, layout).to(next(self.parameters()).device)
+        return self.prepare(torch.from_numpy(self.preprocessing.pixels(images, layout)))
+
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """Return what `embed` takes, from (N, C, S, S) uint8 crops as `Preprocessing.pixels` gives them."""
+        return self.preprocessing.normalize(pixels.to(next(self.parameters()).device))
+
+    def check(self, images: Any) -> None:  # noqa: ANN401 - whatever a user passes
+        """Raise BadInputError unless `images` is what `preprocess` gives."""
+        self.preprocessing.check(images)
 
     def embed(self, images: Tensor, batch_size: int = 256) -> Tensor:
         """Return the embeddings (N, d) of what `preprocess` gave, in evaluation mode and without gradients."""
-        self.preprocessing.check(images)
+        self.check(images)
         if len(images) == 0:
             return torch.empty(0, self.embedding_dim)
         with evaluation_mode(self), torch.inference_mode():

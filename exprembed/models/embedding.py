@@ -54,7 +54,6 @@ def embed_faces(
 
 def embed_pixels(model: Embedder, pixels: np.ndarray, batch_size: int = 256) -> np.ndarray:
     """Embed (N, C, S, S) uint8 crops as `Preprocessing.pixels` gives them; (N, d) float32."""
-    device = next(model.parameters()).device
     blocks = torch.split(torch.from_numpy(pixels), batch_size)
-    parts = [model.embed(model.preprocessing.normalize(block.to(device)), batch_size).cpu().numpy() for block in blocks]
+    parts = [model.embed(model.prepare(block), batch_size).cpu().numpy() for block in blocks]
     return np.concatenate(parts) if parts else np.empty((0, model.embedding_dim), np.float32)

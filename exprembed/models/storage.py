@@ -22,9 +22,10 @@ from exprembed.models.base import Embedder
 
 FORMAT = 1
 DEFAULT_WEIGHTS = "fecnet_ferplus_16d"
+ONNX = ".onnx"
 # What a card must say of its origin; the rest is filled in by `save_model`.
 STATED = ("licence", "training_data", "training_data_licence", "intended_use", "scores")
-_UNSTATED = "not stated"
+NOT_STATED = "not stated"
 
 
 def create_model(name: str, **options: Any) -> Embedder:  # noqa: ANN401 - the model's own arguments
@@ -58,8 +59,13 @@ def list_weights() -> list[str]:
 
 
 def weights_card(name_or_path: str | Path | None = None) -> dict[str, Any]:
-    """Return the card of packaged weights by name, of a file by path, or of the default."""
-    path = _card_path(_find(name_or_path))
+    """Return the card of packaged weights by name, of a file by path, or of the default; an ONNX file holds its own."""
+    weights = _find(name_or_path)
+    if weights.suffix == ONNX:
+        from exprembed.models.onnx import onnx_card
+
+        return onnx_card(weights)
+    path = _card_path(weights)
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -88,11 +94,13 @@ def load_model(name_or_path: str | Path | None = None, device: str = "cpu") -> E
     """Load a trained model in evaluation mode.
 
     Args:
-        name_or_path: a packaged name, a path to a .safetensors file, or None for the packaged default.
-        device: where to put it, "cpu" or "cuda".
+        name_or_path: a packaged name, a path to a .safetensors file or to an exported .onnx file, or None for the
+            packaged default.
+        device: where to put it, "cpu" or "cuda"; an ONNX model runs on the CPU.
 
     Raises:
         WrongUseError: no such packaged weights (with the nearest name).
+        MissingExtraError: an ONNX file without onnxruntime.
         BadInputError: a missing or broken file or card, or a checksum that does not match the card's.
 
     Example:
@@ -102,6 +110,12 @@ def load_model(name_or_path: str | Path | None = None, device: str = "cpu") -> E
     from safetensors.torch import load_file
 
     path = _find(name_or_path)
+    if path.suffix == ONNX:
+        from exprembed.models.onnx import load_onnx
+
+        if device != "cpu":
+            raise WrongUseError(f"{path} runs on the CPU; for device={device!r} load the .safetensors weights")
+        return load_onnx(path)
     card = weights_card(path)
     found = sha256_of(path)
     if found != card["sha256"]:
@@ -162,9 +176,9 @@ def save_model(model: Embedder, path: str | Path, card: dict[str, Any] | None = 
         "sha256": sha256_of(target),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "date": date.today().isoformat(),
-        **dict.fromkeys(STATED, _UNSTATED),
+        **dict.fromkeys(STATED, NOT_STATED),
         **(card or {}),
-        "example": _example(stored),
+        "example": stored_example(stored),
     }
     write_json(_card_path(target), full)
     return target
@@ -179,7 +193,8 @@ def example_difference(model: Embedder, card: dict[str, Any]) -> float:
     return float(np.abs(given - np.asarray(card["example"]["embedding"])).max())
 
 
-def _example(model: Embedder) -> dict[str, Any]:
+def stored_example(model: Embedder) -> dict[str, Any]:
+    """Return one input (a synthetic face, PNG) and the embedding that `model` gives for it."""
     from PIL import Image
 
     from exprembed.data.synthetic import render_faces
@@ -200,7 +215,7 @@ def _find(name_or_path: str | Path | None) -> Path:
     if name_or_path is None:
         name_or_path = DEFAULT_WEIGHTS
     path = Path(name_or_path)
-    if path.suffix == ".safetensors" or len(path.parts) > 1:
+    if path.suffix in (".safetensors", ONNX) or len(path.parts) > 1:
         if not path.is_file():
             raise BadInputError(f"there is no weights file {path}")
         return path

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 HEAVY = ("torch", "numpy", "pandas", "faiss", "PIL", "sklearn", "matplotlib", "lightning", "pyarrow")
-VERBS = ("demo", "embed", "index", "album", "evaluate", "train", "features", "fec", "weights")
+VERBS = ("demo", "embed", "index", "album", "evaluate", "train", "features", "faces", "fec", "weights", "export")
 
 
 def test_help_loads_nothing_heavy_and_names_every_verb(shell):
@@ -37,7 +37,17 @@ def test_tools_launch_their_verb_from_anywhere(shell, tool, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "verb", [*VERBS, "index build", "index search", "evaluate knn", "weights show", "fec download"]
+    "verb",
+    [
+        *VERBS,
+        "index build",
+        "index search",
+        "evaluate knn",
+        "weights show",
+        "faces show",
+        "fec download",
+        "export onnx",
+    ],
 )
 def test_every_verb_has_help_that_flows(cli, verb):
     done = cli(*verb.split(), "--help")

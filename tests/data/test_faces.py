@@ -4,6 +4,7 @@ import builtins
 import io
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,10 +21,14 @@ from exprembed.data.faces import (
     FaceDetector,
     align_face,
     crop_faces,
+    crops_of,
     iter_face_crops,
+    judge_faces,
+    judge_whole,
 )
 from exprembed.data.images import open_image
 from exprembed.data.preprocessing import Alignment
+from exprembed.data.quality import MEASURES, FaceLimits, sharpness
 from exprembed.data.tables import FaceTable
 from exprembed.errors import BadInputError, MissingExtraError, WrongUseError
 from exprembed.files import Skipped
@@ -181,10 +186,11 @@ def test_every_face_becomes_a_row_and_every_picture_is_accounted_for(photos):
     assert [item for item in result.faces.index if item.startswith("crowd")] == [f"crowd.png#{i}" for i in range(10)]
     assert {item: reason for item, reason in result.skipped if item != "broken.jpg"} == {
         "none.png": "no face found",
-        "tiny.png": "no face of at least 20 pixels; the largest of 2 has 15",
+        "tiny.png#0": "box of 15 pixels, below 20 (min_face)",
+        "tiny.png#1": "box of 12 pixels, below 20 (min_face)",
     }
     assert "looks like an HTML page" in dict(result.skipped)["broken.jpg"]
-    accounted = {item.partition("#")[0] for item in result.faces.index} | {item for item, _ in result.skipped}
+    accounted = {item.partition("#")[0] for item in [*result.faces.index, *(item for item, _ in result.skipped)]}
     assert accounted == {path.name for path in folder.iterdir()}
 
 
@@ -211,6 +217,72 @@ def test_only_the_largest_face_if_asked(photos):
     result = crop_faces([folder / "crowd.png", str(folder / "one.png")], detector, ALIGNMENT, faces="largest")
     assert list(result.faces.index) == [f"{folder / 'crowd.png'}#0", f"{folder / 'one.png'}#0"]
     assert result.crops[0].size == (224, 224)
+
+
+def test_a_face_below_a_limit_is_listed_with_its_value(photos):
+    folder, detector = photos
+    told = []
+    result = crop_faces(
+        folder,
+        detector,
+        ALIGNMENT,
+        size=64,
+        limits=FaceLimits(min_face=38, min_score=0.5),
+        explain=lambda name, found, reason: told.append((name, found, reason)),
+    )
+    assert list(result.faces.index) == ["crowd.png#0", "crowd.png#1", "edge.png#0", "one.png#0"]
+    listed = dict(result.skipped)
+    assert listed["crowd.png#2"] == "box of 37 pixels, below 38 (min_face)"
+    assert len(result.faces) + sum("#" in item for item in listed) == 14
+    by_name = {name: (found, reason) for name, found, reason in told}
+    assert sorted(by_name) == sorted(path.name for path in folder.iterdir())
+    assert by_name["none.png"] == ([], "no face found")
+    assert "HTML" in by_name["broken.jpg"][1]
+    crowd = by_name["crowd.png"][0]
+    assert [one.verdict for one in crowd[:2]] == ["kept", "kept"]
+    assert [one.dropped for one in crowd if one.dropped] == [listed[one.face_id] for one in crowd if one.dropped]
+    row = result.faces.loc["one.png#0"]
+    assert row[["interocular", "box_width", "box_height"]].tolist() == pytest.approx([24, 60, 60])
+    assert row[list(MEASURES)].notna().all()
+
+
+def test_the_largest_face_is_chosen_before_the_limits(photos):
+    """Where the one face asked for is no good, no other takes its place."""
+    folder, detector = photos
+    image, detected = Image.open(folder / "crowd.png"), detector.faces[300, 240]
+    found = judge_faces("a", image, detected, ALIGNMENT, 32, "largest", FaceLimits(min_face=39.5))
+    assert found[0].dropped == "box of 39 pixels, below 39.5 (min_face)"
+    assert {one.dropped for one in found[1:]} == {"not the largest face"}
+    assert {one.crop for one in found[1:]} == {None}
+    assert list(crops_of("a", "a", image, found)) == [Skipped("a#0", found[0].dropped)]
+
+
+def test_a_face_that_cannot_be_cut_is_listed(photos):
+    image = Image.new("RGB", (100, 100))
+    bad = DetectedFace((10, 10, 60, 60), np.zeros((5, 2)), 0.8)
+    odd = DetectedFace((10, 10, 60, 60), np.zeros((3, 2)), 0.8)
+    beside = DetectedFace((-80, -80, -20, -20), face(-80, -80, 60).landmarks, 0.8)
+    for one in (bad, odd, beside):
+        for which in ("all", "largest"):
+            (found, *rest) = judge_faces("a", image, [one, face(10, 10, 20)], ALIGNMENT, 32, which)
+            assert found.crop is None
+            assert re.search("different|landmarks|beside", found.dropped)
+            assert found.quality.detection_score == 0.8
+            assert (rest[0].crop is None) == (which == "largest")
+    assert judge_faces("a", image, [], ALIGNMENT, 32) == []
+
+
+def test_a_file_that_is_one_face():
+    noise = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+    whole = judge_whole("a", Image.fromarray(noise), size=48, limits=FaceLimits(min_face=500))
+    assert (whole.face_id, whole.dropped, whole.crop.size) == ("a", None, (70, 90))  # it has no box, and stays as it is
+    small = Image.fromarray(noise).resize((48, 48), Image.Resampling.BILINEAR).convert("L")
+    assert whole.quality.sharpness == sharpness(np.asarray(small))
+    points = np.array([[20.0, 30.0], [50.0, 30.0]])
+    cut = judge_whole("a", Image.fromarray(noise), points, ALIGNMENT, 48, FaceLimits(min_sharpness=1e9))
+    assert np.array_equal(cut.crop, align_face(Image.fromarray(noise), points, ALIGNMENT, 48))
+    assert cut.quality.interocular == 30
+    assert "below 1e+09 (min_sharpness)" in cut.dropped
 
 
 def test_pictures_names_and_repeats(photos):

@@ -34,7 +34,7 @@ def faces(number):
 
 
 def blocks(*facts):
-    return [Block(digest_of([], number, *facts), EACH, number) for number in range(8)]
+    return [Block(digest_of([], number, *facts), EACH, number, f"block {number}") for number in range(8)]
 
 
 class Embedder:
