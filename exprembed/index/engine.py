@@ -262,6 +262,9 @@ class FaissEngine:
         # Blocks below FAISS's threshold keep it on differences; older releases count queries, newer ones numbers.
         threshold = int(self._faiss.cvar.distance_compute_blas_threshold)
         block = max(1, (threshold - 1) // self.dim if threshold > 1000 else threshold - 1)
+        if len(queries) <= block:
+            squared, places = self._inner.search(queries, k, **options)
+            return places, squared
         parts = [self._inner.search(queries[at : at + block], k, **options) for at in range(0, len(queries), block)]
         squared, places = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
         return places, squared

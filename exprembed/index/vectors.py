@@ -28,6 +28,11 @@ def checked_vectors(vectors: Any, name: str, dim: int, metric: str) -> NDArray[n
         >>> checked_vectors([3, 4], "queries", 2, "cosine").tolist()
         [[0.6000000238418579, 0.800000011920929]]
     """
+    if isinstance(vectors, np.ndarray) and vectors.dtype == np.float32 and vectors.ndim == 2 and metric == "l2":
+        squares = np.einsum("nd,nd->n", vectors, vectors)
+        # What is not a number, zero or too long fails here, and is named below.
+        if vectors.shape[1] == dim and ((squares > 0) & (squares <= LARGEST)).all():
+            return np.ascontiguousarray(vectors)
     if getattr(vectors, "ndim", None) == 1 or (
         isinstance(vectors, list | tuple) and vectors and np.ndim(vectors[0]) == 0
     ):

@@ -24,6 +24,7 @@ _SMALL = 2**26  # products of numbers below which compiled loops would take long
 _BLOCK, _QUERIES = 512, 256  # references and queries whose products a core's own cache holds
 _ROUNDOFF = 2.0**-24
 _OPEN, _CLOSED = -1e37, -1e38  # less than any sum, and less than that
+_SAMPLE, _MANY = 4096, 48  # references that foretell a limit, for so many neighbours: for few it comes soon enough
 
 _ALONE = threading.Lock()
 
@@ -137,21 +138,27 @@ class ExactSearch:
         return rows, squared
 
     def _sifted(self, q: NDArray[np.float32], k: int, capacity: int, half: NDArray[np.float32]) -> Found:
-        from exprembed.metrics._sift import EMPTY, sift
-
+        """Answer some queries; those for which a sample foretold too little are asked again without."""
         p = q - self._center
         own = np.square(p, dtype=np.float64).sum(axis=1)
         error = 4 * (q.shape[1] + 8) * _ROUNDOFF * (np.sqrt(own) * self._length + self._reach**2 + own)
         offset = ((own - error) / 2 + p.astype(np.float64) @ self._center).astype(np.float32)
+        turned = np.ascontiguousarray(p.T)
         limit = np.full(len(q), _OPEN, dtype=np.float32)
-        keys, held = np.full((len(q), capacity), EMPTY, dtype=np.uint64), np.zeros(len(q), dtype=np.int64)
-        turned, buffer = np.ascontiguousarray(p.T), np.empty((_BLOCK, len(q)), dtype=np.float32)
-        for part in _blocks(len(self._x), _BLOCK):
-            products = np.matmul(self._x[part], turned, out=buffer[: part.stop - part.start])
-            sift(products, half[part], part.start, self._x, q, offset, limit, keys, held, k)
-        keys[np.arange(capacity) >= held[:, None]] = EMPTY  # left over from before a cut
-        keys.partition(k - 1, axis=1)
-        return _read(np.sort(keys[:, :k], axis=1))
+        foretold = np.full(len(q), np.inf, dtype=np.float32)
+        if k >= _MANY and len(self._x) >= 8 * _SAMPLE:
+            step = len(self._x) // _SAMPLE
+            few = 8 + 2 * k // step  # about twice as many as the k nearest have in the sample
+            _, squared = _sift(self._x[::step].copy(), half[::step], q, turned, offset, limit.copy(), few, few + 22)
+            foretold = np.nan_to_num(squared[:, -1], nan=np.inf)
+            limit = np.maximum(limit, offset - foretold / 2)
+        rows, squared = _sift(self._x, half, q, turned, offset, limit, k, capacity)
+        wrong = np.flatnonzero(~(squared[:, -1] <= foretold))  # or fewer than k were found, and this is not a number
+        if len(wrong):
+            limit = np.full(len(wrong), _OPEN, dtype=np.float32)
+            again = np.ascontiguousarray(turned[:, wrong])
+            rows[wrong], squared[wrong] = _sift(self._x, half, q[wrong], again, offset[wrong], limit, k, capacity)
+        return rows, squared
 
     def _learn(self) -> NDArray[np.float32]:
         """Measure c, X and R of the references, and return h."""
@@ -163,6 +170,29 @@ class ExactSearch:
             most = max(most, float(_squares(self._x[part]).max()))
         self._length, self._reach = most**0.5, (-2 * float(half.min())) ** 0.5
         return half
+
+
+def _sift(
+    x: NDArray[np.float32],
+    half: NDArray[np.float32],
+    q: NDArray[np.float32],
+    turned: NDArray[np.float32],
+    offset: NDArray[np.float32],
+    limit: NDArray[np.float32],
+    k: int,
+    capacity: int,
+) -> Found:
+    """Return rows and squared distances (n, k) of the nearest in x that the limits allow; NaN where there are fewer."""
+    from exprembed.metrics._sift import EMPTY, sift
+
+    keys, held = np.full((len(q), capacity), EMPTY, dtype=np.uint64), np.zeros(len(q), dtype=np.int64)
+    buffer = np.empty((_BLOCK, len(q)), dtype=np.float32)
+    for part in _blocks(len(x), _BLOCK):
+        products = np.matmul(x[part], turned, out=buffer[: part.stop - part.start])
+        sift(products, half[part], part.start, x, q, offset, limit, keys, held, k)
+    keys[np.arange(capacity) >= held[:, None]] = EMPTY  # left over from before a cut
+    keys.partition(k - 1, axis=1)
+    return _read(np.sort(keys[:, :k], axis=1))
 
 
 def _keys(squared: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.uint64]:

@@ -113,6 +113,20 @@ def test_first_of_equal_ones(compiled):
     check((rows, squared), queries, references, 10)
 
 
+@pytest.mark.parametrize("arrangement", ["as it comes", "none of the sample is near", "only the sample is near"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_sample_foretells_or_is_not_believed(compiled, arrangement, masked, monkeypatch):
+    """Whatever the sample says of the k-th distance, the answer is the same."""
+    monkeypatch.setattr(exact, "_SAMPLE", 64)
+    rng = np.random.default_rng(0)
+    references, queries = unit(rng, 6400, 6).astype(np.float32), unit(rng, 90, 6).astype(np.float32)
+    if arrangement != "as it comes":
+        sampled = np.arange(6400) % 100 == 0
+        references[sampled if arrangement.startswith("none") else ~sampled] += 5
+    allowed = rng.random(6400) < 0.7 if masked else None
+    check(ExactSearch(references)(queries, 60, allowed), queries, references, 60, allowed)
+
+
 def test_selection():
     """The k least come first, whatever stands there."""
     from exprembed.metrics._sift import _least_first
