@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Loop = TypeVar("Loop", bound=Callable[..., Any])
 
 EMPTY = 2**64 - 1  # a key that nothing has
-_GROUP = 16  # references that are passed over together: fewer ask more often, more are looked into more often
+_GROUP = 32  # references that are passed over together: fewer ask more often, more are looked into more often
 _LOW = np.uint64(32)
 
 
