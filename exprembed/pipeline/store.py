@@ -163,7 +163,8 @@ class ResultStore:
     def _kept(self, files: Sequence[Path]) -> Iterator[pa.Table]:
         """Yield the faces of finished files, a row group at a time, with all columns."""
         for file in files:
-            mine = pa.array([path for path, run in self._where.items() if run == _run_of(file)], _TEXT)
+            wrote = _run_of(file)
+            mine = pa.array([path for path, run in self._where.items() if run == wrote], _TEXT)
             opened = pq.ParquetFile(file)
             for group in range(opened.num_row_groups):
                 table = opened.read_row_group(group)
