@@ -236,3 +236,16 @@ def test_write_takes_what_a_data_set_tells(model, photos, tmp_path):
         Flow(),
     )
     assert "".join(done.faces.index) == "abcdefghijkl"
+
+
+def test_the_work_of_putting_parts_together_does_not_grow_with_the_files(model, photos, tmp_path, monkeypatch):
+    """A part's description is read a few times, not once for each file that it holds."""
+    from exprembed.pipeline import store as module
+
+    paths, cut = sorted(photos.iterdir()), NamedFaces(WholeFaces(size=48))
+    store = ResultStore(tmp_path / "o.parquet", "x", vector_columns(4))
+    store.add(stream(model, paths, cut, Flow()), paths)
+    read, metadata = [], module._metadata
+    monkeypatch.setattr(module, "_metadata", lambda file: read.append(file) or metadata(file))
+    assert store.finish() == (12, [])
+    assert len(read) <= 4
