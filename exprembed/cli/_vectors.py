@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from exprembed.data.vectors import vector_columns
 from exprembed.errors import BadInputError
 from exprembed.files import atomic_path
 
@@ -32,17 +33,6 @@ class VectorFile(NamedTuple):
     faces: pd.DataFrame
     model: str | None
     metric: str
-
-
-def vector_columns(dim: int) -> list[str]:
-    """Return the names of d vector columns.
-
-    Example:
-        >>> vector_columns(3)
-        ['v00', 'v01', 'v02']
-    """
-    width = max(2, len(str(dim - 1)))
-    return [f"v{place:0{width}d}" for place in range(dim)]
 
 
 def write_vectors(path: Path, faces: pd.DataFrame, vectors: np.ndarray, model: Embedder) -> None:

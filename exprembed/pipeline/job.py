@@ -16,6 +16,7 @@ from exprembed.data.images import IMAGE_SUFFIXES, find_images
 from exprembed.data.preprocessing import Alignment
 from exprembed.data.quality import FaceLimits
 from exprembed.data.tables import FaceTable
+from exprembed.data.vectors import vector_columns
 from exprembed.errors import BadInputError, WrongUseError
 from exprembed.files import Skipped, write_skipped
 from exprembed.models import load_model
@@ -215,17 +216,6 @@ def with_vectors(done: Results) -> pd.DataFrame:
     """Return the faces with their vectors in the columns v00, v01, ..."""
     columns = vector_columns(done.vectors.shape[1])
     return pd.concat([done.faces, pd.DataFrame(done.vectors, index=done.faces.index, columns=columns)], axis=1)
-
-
-def vector_columns(dim: int) -> list[str]:
-    """Return the names of d vector columns.
-
-    Example:
-        >>> vector_columns(3)
-        ['v00', 'v01', 'v02']
-    """
-    width = max(2, len(str(dim - 1)))
-    return [f"v{place:0{width}d}" for place in range(dim)]
 
 
 def attrs_of(model: Embedder) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from PIL import Image
 from exprembed.data.faces import FaceCrop
 from exprembed.data.images import open_image
 from exprembed.data.tables import BOX_COLUMNS
-from exprembed.errors import BadInputError
+from exprembed.errors import BadInputError, WrongUseError
 from exprembed.files import Skipped
 from exprembed.pipeline.flow import in_background, in_order
 from exprembed.pipeline.tracks import Smoother, Tracker
@@ -81,7 +81,10 @@ class Flow:
         threads: that decode.
         fps: frames taken of a film a second; None takes all.
         smooth: seconds over which the vectors of a track are smoothed; None leaves them.
-        track: says which faces of a film are one; None takes the usual `Tracker`.
+        track: makes what says which faces of a film are one.
+
+    Raises:
+        WrongUseError: a batch or threads below 1, fps or smooth not above 0.
     """
 
     batch: int = 64
@@ -89,6 +92,16 @@ class Flow:
     fps: float | None = None
     smooth: float | None = None
     track: Callable[[], Tracker] = field(default=Tracker)
+
+    def __post_init__(self) -> None:
+        """Refuse what no job can do, whether a film is among the files or not."""
+        for name, least in (("batch", 1), ("threads", 1)):
+            if getattr(self, name) < least:
+                raise WrongUseError(f"{name} must be at least {least}; got {getattr(self, name)}")
+        for name in ("fps", "smooth"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise WrongUseError(f"{name} must be above 0; got {value}")
 
 
 def stream(

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from exprembed.cli._faces import _save_crop
-from exprembed.cli._vectors import read_vectors, vector_columns
+from exprembed.cli._vectors import read_vectors
 from exprembed.data.faces import FaceCrop, align_face
 from exprembed.data.tables import FaceTable
+from exprembed.data.vectors import vector_columns
 from exprembed.errors import BadInputError
 from exprembed.models import load_model
 

@@ -14,9 +14,9 @@ from PIL import Image
 
 import exprembed
 from exprembed.data.faces import DetectedFace
+from exprembed.data.vectors import vector_columns
 from exprembed.errors import BadInputError, WrongUseError
 from exprembed.pipeline import Flow, NamedFaces, ResultStore, WholeFaces, collect, digest_of, embed, stream, write
-from exprembed.pipeline.job import vector_columns
 
 ROOT = Path(exprembed.__file__).resolve().parents[1]
 
@@ -249,3 +249,9 @@ def test_the_work_of_putting_parts_together_does_not_grow_with_the_files(model, 
     monkeypatch.setattr(module, "_metadata", lambda file: read.append(file) or metadata(file))
     assert store.finish() == (12, [])
     assert len(read) <= 4
+
+
+@pytest.mark.parametrize("options", [{"fps": 0}, {"smooth": -1}, {"batch": 0}, {"threads": 0}, {"fps": float("nan")}])
+def test_what_no_job_can_do_is_refused_without_a_film_too(model, photos, options):
+    with pytest.raises(WrongUseError, match=next(iter(options))):
+        embed(photos, model, aligned=True, **options)
