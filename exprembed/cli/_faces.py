@@ -48,7 +48,8 @@ class FaceOptions:
     ] = None
     faces: Annotated[str, typer.Option(help="Faces taken from each photo: all or largest.")] = "all"
     min_face: Annotated[
-        float, typer.Option(help="Leave out faces whose box is narrower than this many pixels.", min=0)
+        float,
+        typer.Option(help="Narrowest face in pixels that is looked for and kept; 40 searches in half the time.", min=0),
     ] = 20.0
     min_score: Annotated[
         float | None, typer.Option(help="Leave out faces of which the detector is less sure, 0 to 1.", min=0, max=1)
@@ -130,8 +131,7 @@ class FaceOptions:
         if self.detector == "yunet" and self.detector_model is not None:
             return YuNetDetector(self.detector_model)
         try:
-            # No coarser than its default: what --min-face leaves out is found all the same, and listed.
-            return MTCNNDetector(min_face=min(20.0, max(1.0, self.min_face)))
+            return MTCNNDetector(min_face=max(1.0, self.min_face))
         except MissingExtraError as error:
             raise MissingExtraError("facenet-pytorch", "faces", "finding faces (without --aligned)") from error
 

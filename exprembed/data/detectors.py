@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -12,54 +12,24 @@ from PIL import Image
 from exprembed.data.faces import DetectedFace
 from exprembed.errors import BadInputError, MissingExtraError, WrongUseError
 
-_MTCNN_SIDE = 160
+_CROP_SIDE = 160
+_MTCNN_SIDE = 20  # pixels of the smallest face in a picture whose long side is `max_side`
 _YUNET_SIDE = 320  # with less, its landmarks follow only half of a face's roll
-_BATCH_PIXELS = 4_000_000
-
-
-class _View(NamedTuple):
-    """A picture as a detector sees it: resized, with a border; picture pixel = (seen pixel - border) / scale."""
-
-    pixels: np.ndarray
-    scale: tuple[float, float]
-    border: int
-
-
-def _view(image: Image.Image, short_side: int, max_side: int) -> _View:
-    """Enlarge small pictures, shrink large ones, and add a grey border.
-
-    Tight crops (48x48, 100x100) show faces that touch the edge; without a border the networks see them cut off, and
-    miss them or misplace their landmarks.
-    """
-    width, height = image.size
-    scale = min(max(1.0, short_side / min(width, height)), max_side / max(width, height))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    resized = image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
-    border = min(size) // 4
-    pixels = np.full((size[1] + 2 * border, size[0] + 2 * border, 3), 127, dtype=np.uint8)
-    pixels[border : border + size[1], border : border + size[0]] = np.asarray(resized)
-    return _View(pixels, (size[0] / width, size[1] / height), border)
-
-
-def _face(view: _View, box: np.ndarray, landmarks: np.ndarray, score: float) -> DetectedFace:
-    """Take one detection from a view's coordinates to the picture's."""
-    corners = (np.asarray(box, dtype=float).reshape(2, 2) - view.border) / view.scale
-    left, top, right, bottom = corners.flatten().tolist()
-    points = (np.asarray(landmarks, dtype=float).reshape(5, 2) - view.border) / view.scale
-    return DetectedFace((left, top, right, bottom), points, float(score))
+_BATCH_PIXELS = 2_000_000
 
 
 class MTCNNDetector:
-    """Multi-task cascaded networks (Zhang et al. 2016), by facenet-pytorch, whose wheel holds the weights.
+    """Multi-task cascaded networks (Zhang et al. 2016): facenet-pytorch's networks, whose weights its wheel holds.
 
-    Pictures are enlarged to a short side of 160 pixels, or shrunk to a long side of `max_side`, and get a grey border.
-    Pictures with a short side below 160 pixels are taken for face crops: where no face is found, a second look with
-    all thresholds at 0.5 follows.
+    Faces may reach beyond the edge of the picture by half. Pictures of one size run together. Pictures with a short side
+    below 160 pixels are taken for face crops: where no face is found, a second look follows with all thresholds at 0.5 and
+    at sizes between those of the first.
 
     Args:
-        min_face: smallest face in pixels of the picture; a shrunk picture shows none below 20 / (its scale) pixels. In
+        min_face: smallest face that is looked for, in pixels of the picture: twice the size, a quarter of the time. In
             small pictures the limit is three tenths of the short side at most.
-        max_side: longest side that the networks see, in pixels.
+        max_side: pictures with a longer side are shrunk to it; such a picture shows no face below 20 / `max_side` of
+            that side.
         thresholds: scores that the three networks ask for.
         device: torch device.
 
@@ -74,66 +44,94 @@ class MTCNNDetector:
         thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
         device: str = "cpu",
     ) -> None:
-        if min_face <= 0 or max_side < _MTCNN_SIDE:
+        if min_face <= 0 or max_side < _CROP_SIDE:
             raise WrongUseError(
-                f"min_face must be positive and max_side at least {_MTCNN_SIDE}; got {min_face} and {max_side}"
+                f"min_face must be positive and max_side at least {_CROP_SIDE}; got {min_face} and {max_side}"
             )
         try:
-            from facenet_pytorch import MTCNN
+            from facenet_pytorch import ONet, PNet, RNet
         except ImportError as error:
             raise MissingExtraError("facenet-pytorch", "faces", "finding faces with MTCNN") from error
-        import torch
+        from exprembed.data._cascade import Cascade
 
         self.min_face = min_face
         self.max_side = max_side
         self.thresholds = thresholds
-        self._networks = MTCNN(keep_all=True, device=torch.device(device)).eval()
+        self._cascade = Cascade((PNet(), RNet(), ONet()), device)
 
     def detect(self, image: Image.Image) -> list[DetectedFace]:
         """Return the faces of one RGB picture, the largest first."""
         return self.detect_batch([image])[0]
 
     def detect_batch(self, images: Sequence[Image.Image]) -> list[list[DetectedFace]]:
-        """Return the faces of each RGB picture; pictures of one size run together."""
+        """Return the faces of each RGB picture, the largest first."""
         found = self._pass(images, self.thresholds)
-        crops = [i for i, image in enumerate(images) if not found[i] and min(image.size) < _MTCNN_SIDE]
-        for i, again in zip(crops, self._pass([images[i] for i in crops], (0.5, 0.5, 0.5)), strict=True):
+        crops = [i for i, image in enumerate(images) if not found[i] and min(image.size) < _CROP_SIDE]
+        for i, again in zip(crops, self._pass([images[i] for i in crops], (0.5, 0.5, 0.5), 0.84), strict=True):
             found[i] = again
-        return found
+        return [sorted(faces, key=lambda face: -face.area) for faces in found]
 
-    def _pass(self, images: Sequence[Image.Image], thresholds: tuple[float, float, float]) -> list[list[DetectedFace]]:
-        views = [_view(image, _MTCNN_SIDE, self.max_side) for image in images]
+    def _pass(
+        self, images: Sequence[Image.Image], thresholds: tuple[float, float, float], factor: float = 1.0
+    ) -> list[list[DetectedFace]]:
+        import torch
+
+        views = [self._shrunk(image) for image in images]
         found: list[list[DetectedFace]] = [[] for _ in images]
         for batch in _same_size(views):
-            pixels = np.stack([views[i].pixels for i in batch])
-            for i, (boxes, scores, landmarks) in zip(
-                batch, self._run(pixels, views[batch[0]], thresholds), strict=True
-            ):
-                for box, score, points in zip(boxes, scores, landmarks, strict=True):
-                    face = _face(views[i], box, points, score)
-                    if np.isfinite(face.landmarks).all() and face.side > 0:
-                        found[i].append(face)
+            short, long = sorted(views[batch[0]].shape[:2])
+            # Batches have one size now; they may have had others before they were shrunk.
+            scale = min(long / max(images[i].size) for i in batch)
+            least = max(min(self.min_face * scale, 0.3 * short), _MTCNN_SIDE * long / self.max_side)
+            pixels = torch.from_numpy(np.stack([views[i] for i in batch]))
+            faces = self._cascade(pixels, least * factor, thresholds)
+            parts = (faces.owner, faces.boxes, faces.points, faces.scores)
+            for owner, box, points, score in zip(*(part.cpu().double().numpy() for part in parts), strict=True):
+                i = batch[int(owner)]
+                step = np.array(images[i].size) / (views[i].shape[1], views[i].shape[0])
+                left, top, right, bottom = (box.reshape(2, 2) * step).flatten().tolist()
+                face = DetectedFace((left, top, right, bottom), points * step, float(score))
+                if np.isfinite(face.landmarks).all() and face.side > 0:
+                    found[i].append(face)
         return found
 
-    def _run(
-        self, pixels: np.ndarray, view: _View, thresholds: tuple[float, float, float]
-    ) -> list[tuple[Any, Any, Any]]:
-        """Run the cascade on (N, H, W, 3) uint8 views; return boxes, scores and landmarks of each."""
-        short = min(pixels.shape[1:3]) - 2 * view.border
-        self._networks.min_face_size = min(max(20.0, self.min_face * view.scale[0]), 0.3 * short)
-        self._networks.thresholds = list(thresholds)
-        try:
-            boxes, scores, landmarks = self._networks.detect(pixels, landmarks=True)
-        except (IndexError, RuntimeError, ValueError) as error:
-            # facenet-pytorch fails so on a candidate box wholly beside the picture. One such picture must not cost the
-            # others of its batch their faces; alone, it has no usable face.
-            if not isinstance(error, IndexError) and "non-empty" not in str(error):
-                raise
-            if len(pixels) == 1:
-                return [((), (), ())]
-            return [self._run(pixels[i : i + 1], view, thresholds)[0] for i in range(len(pixels))]
-        results = zip(boxes, scores, landmarks, strict=True)
-        return [((), (), ()) if one[0] is None else one for one in results]
+    def _shrunk(self, image: Image.Image) -> np.ndarray:
+        """Return (H, W, 3) uint8 pixels, no side longer than `max_side`."""
+        scale = min(1.0, self.max_side / max(image.size))
+        size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+        return np.asarray(image if scale == 1 else image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+
+
+class _View(NamedTuple):
+    """A picture as a detector sees it: resized, with a border; picture pixel = (seen pixel - border) / scale."""
+
+    pixels: np.ndarray
+    scale: tuple[float, float]
+    border: int
+
+
+def _view(image: Image.Image, max_side: int) -> _View:
+    """Enlarge small pictures, shrink large ones, and add a grey border.
+
+    Tight crops (48x48, 100x100) show faces that touch the edge; without a border the network sees them cut off, and
+    misses them or misplaces their landmarks.
+    """
+    width, height = image.size
+    scale = min(max(1.0, _YUNET_SIDE / min(width, height)), max_side / max(width, height))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    resized = image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
+    border = min(size) // 4
+    pixels = np.full((size[1] + 2 * border, size[0] + 2 * border, 3), 127, dtype=np.uint8)
+    pixels[border : border + size[1], border : border + size[0]] = np.asarray(resized)
+    return _View(pixels, (size[0] / width, size[1] / height), border)
+
+
+def _face(view: _View, box: np.ndarray, landmarks: np.ndarray, score: float) -> DetectedFace:
+    """Take one detection from a view's coordinates to the picture's."""
+    corners = (np.asarray(box, dtype=float).reshape(2, 2) - view.border) / view.scale
+    left, top, right, bottom = corners.flatten().tolist()
+    points = (np.asarray(landmarks, dtype=float).reshape(5, 2) - view.border) / view.scale
+    return DetectedFace((left, top, right, bottom), points, float(score))
 
 
 class YuNetDetector:
@@ -173,7 +171,7 @@ class YuNetDetector:
 
     def detect(self, image: Image.Image) -> list[DetectedFace]:
         """Return the faces of one RGB picture, the largest first."""
-        view = _view(image, _YUNET_SIDE, self.max_side)
+        view = _view(image, self.max_side)
         height, width = view.pixels.shape[:2]
         self._network.setInputSize((width, height))
         _, rows = self._network.detect(np.ascontiguousarray(view.pixels[:, :, ::-1]))  # OpenCV's channels are B, G, R
@@ -189,11 +187,11 @@ class YuNetDetector:
         return [self.detect(image) for image in images]
 
 
-def _same_size(views: Sequence[_View]) -> Iterator[list[int]]:
-    """Yield the numbers of views that can run as one batch: one size and scale, and not too many pixels together."""
-    groups: dict[tuple[float, ...], list[int]] = {}
+def _same_size(views: Sequence[np.ndarray]) -> Iterator[list[int]]:
+    """Yield the numbers of views that can run as one batch: of one size, and not too many pixels together."""
+    groups: dict[tuple[int, ...], list[int]] = {}
     for i, view in enumerate(views):
-        groups.setdefault((*view.pixels.shape, *view.scale, view.border), []).append(i)
+        groups.setdefault(view.shape, []).append(i)
     for members in groups.values():
-        step = max(1, 3 * _BATCH_PIXELS // views[members[0]].pixels.size)
+        step = max(1, 3 * _BATCH_PIXELS // views[members[0]].size)
         yield from (members[i : i + step] for i in range(0, len(members), step))

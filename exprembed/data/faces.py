@@ -311,11 +311,11 @@ def crop_faces(
 
     Args:
         source: a file, folder or glob; or several paths and Pillow pictures; or a dict from names to them.
-        detector: where None, MTCNNDetector() (extra `faces`).
+        detector: where None, MTCNNDetector (extra `faces`), which looks for nothing smaller than the limits allow.
         alignment: place of the eyes in the crop; a model's is `model.preprocessing.alignment`.
         size: side of the crop in pixels; a model's is `model.preprocessing.size`.
         faces: "all", or only the "largest" of each picture.
-        min_face: faces whose box is narrower (pixels of the picture) are left out.
+        min_face: narrowest face in pixels of the picture.
         max_pixels: limit of `open_image`.
         progress: show a progress bar on standard error.
         limits: all limits at once, in place of `min_face`.
@@ -369,7 +369,7 @@ def iter_face_crops(
     if detector is None:
         from exprembed.data.detectors import MTCNNDetector
 
-        detector = MTCNNDetector()
+        detector = MTCNNDetector(min_face=max(1.0, limits.min_face))
     pictures, skipped = _named_pictures(source)
     yield from skipped
     named = iter(_shown(pictures) if progress else pictures)

@@ -84,7 +84,7 @@ def embed(
         out: a Parquet file; `skipped.csv` beside it lists what was left out.
         faces: "all", or the "largest" of each picture.
         aligned: the pictures are face crops already: no face is searched for.
-        detector: MTCNN where None.
+        detector: MTCNN where None, which looks for nothing smaller than the limits allow.
         limits: what a face must measure.
         batch: faces embedded together.
         threads: that decode photos; one a core where None, four at most.
@@ -119,7 +119,9 @@ def embed(
     else:
         from exprembed.data.detectors import MTCNNDetector
 
-        cut = SearchedFaces(detector or MTCNNDetector(), alignment, size, faces, limits or FaceLimits())
+        limits = limits or FaceLimits()
+        detector = detector or MTCNNDetector(min_face=max(1.0, limits.min_face))
+        cut = SearchedFaces(detector, alignment, size, faces, limits)
     flow = Flow(batch, fps=fps, smooth=smooth) if threads is None else Flow(batch, threads, fps, smooth)
     if out is None:
         done = collect(embedder, found, NamedFaces(cut), flow)

@@ -234,11 +234,11 @@ def test_a_model_brings_its_kind_of_alignment(cli, photos, weights, detector, tm
     assert not np.allclose(row["eyes"], row["landmarks"][:4])  # the fitted template's eyes, not the face's own
 
 
-def test_mtcnn_looks_for_faces_that_min_face_leaves_out(monkeypatch):
+def test_mtcnn_looks_for_nothing_smaller_than_min_face(monkeypatch):
     from exprembed.cli._faces import FaceOptions
 
     asked = []
     monkeypatch.setattr("exprembed.data.detectors.MTCNNDetector", lambda min_face: asked.append(min_face))
-    for value in (5.0, 20.0, 80.0):
+    for value in (0.0, 20.0, 80.0):
         FaceOptions(min_face=value).make_detector()
-    assert asked == [5.0, 20.0, 20.0]
+    assert asked == [1.0, 20.0, 80.0]

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from exprembed.data._cascade import Candidates
 from exprembed.data.detectors import MTCNNDetector, YuNetDetector
 from exprembed.data.faces import (
     DetectedFace,
@@ -29,6 +31,7 @@ from exprembed.data.faces import (
 from exprembed.data.images import open_image
 from exprembed.data.preprocessing import Alignment
 from exprembed.data.quality import MEASURES, FaceLimits, sharpness
+from exprembed.data.synthetic import render_faces
 from exprembed.data.tables import FaceTable
 from exprembed.errors import BadInputError, MissingExtraError, WrongUseError
 from exprembed.files import Skipped
@@ -389,41 +392,91 @@ def test_no_face_in_a_blank_picture(mtcnn, size):
 
 
 def test_batches_of_mixed_sizes_keep_their_order(mtcnn, monkeypatch):
-    def detect(pixels: np.ndarray, landmarks: bool) -> tuple[list, list, list]:
-        """Answer with the mean of each picture as the score."""
-        scores = [np.array([view[60:-60, 60:-60].mean()]) for view in pixels]
-        return [np.array([[50.0, 50, 90, 90]])] * len(pixels), scores, [np.full((1, 5, 2), 60.0)] * len(pixels)
+    asked = []
 
-    monkeypatch.setattr(mtcnn._networks, "detect", detect)
-    sizes = [(48, 48), (200, 180), (48, 48), (100, 100), (200, 180)]
+    def cascade(pictures: torch.Tensor, least: float, thresholds: tuple[float, ...]) -> Candidates:
+        """Answer with the mean of each picture as the score."""
+        n = len(pictures)
+        asked.append((tuple(pictures.shape[:3]), least, thresholds))
+        boxes = torch.tensor([[10.0, 10, 50, 50]]).expand(n, 4)
+        return Candidates(
+            boxes, boxes, pictures.float().mean(dim=(1, 2, 3)), torch.arange(n), torch.full((n, 5, 2), 20.0)
+        )
+
+    monkeypatch.setattr(mtcnn, "_cascade", cascade)
+    sizes = [(48, 48), (200, 180), (48, 48), (2560, 1280), (200, 180)]
     images = [Image.new("RGB", size, (40 * i,) * 3) for i, size in enumerate(sizes)]
     found = mtcnn.detect_batch(images)
     assert [round(item[0].score) for item in found] == [0, 40, 80, 120, 160]
-    # 48 pixels are seen as 160 within a border of 40: (50 - 40) * 48 / 160
-    assert found[0][0].box == pytest.approx((3, 3, 15, 15))
-    assert found[0][0].landmarks == pytest.approx(np.full((5, 2), 6.0))
-    assert found[1][0].box == pytest.approx((5, 5, 45, 45))
+    assert found[0][0].box == pytest.approx((10, 10, 50, 50))
+    # 2560 x 1280 is seen at half its size
+    assert found[3][0].box == pytest.approx((20, 20, 100, 100))
+    assert found[3][0].landmarks == pytest.approx(np.full((5, 2), 40.0))
+    # the smallest face: three tenths of the short side, what min_face says, and what the shrunk picture can show
+    usual = mtcnn.thresholds
+    assert asked == [
+        ((2, 48, 48), pytest.approx(14.4), usual),
+        ((2, 180, 200), 20, usual),
+        ((1, 640, 1280), 20, usual),
+    ]
 
 
-def test_one_failing_picture_costs_the_others_nothing(mtcnn, monkeypatch):
-    def detect(pixels: np.ndarray, landmarks: bool) -> tuple[list, list, list]:
-        if (pixels == 255).any():
-            raise IndexError(
-                "The shape of the mask [3] at index 0 does not match the shape of the indexed tensor [2, 4]"
-            )
-        n = len(pixels)
-        return [np.array([[50.0, 50, 90, 90]])] * n, [np.array([0.9])] * n, [np.full((1, 5, 2), 60.0)] * n
+def test_a_small_picture_without_a_face_gets_a_second_look(mtcnn, monkeypatch):
+    asked = []
+    nothing = Candidates(torch.zeros(0, 4), torch.zeros(0, 4), torch.zeros(0), torch.zeros(0), torch.zeros(0, 5, 2))
+    monkeypatch.setattr(mtcnn, "_cascade", lambda pixels, *how: asked.append((len(pixels), *how)) or nothing)
+    assert mtcnn.detect_batch([Image.new("RGB", size) for size in [(48, 48), (300, 200), (48, 48)]]) == [[], [], []]
+    usual, small = mtcnn.thresholds, pytest.approx(14.4)
+    assert asked == [(2, small, usual), (1, 20, usual), (2, pytest.approx(14.4 * 0.84), (0.5, 0.5, 0.5))]
 
-    monkeypatch.setattr(mtcnn._networks, "detect", detect)
-    found = mtcnn.detect_batch([Image.new("RGB", (48, 48), colour) for colour in ("black", "white", "black")])
-    assert [len(item) for item in found] == [1, 0, 1]
 
-    def out_of_memory(pixels: np.ndarray, landmarks: bool) -> None:
-        raise RuntimeError("not enough memory")
+@pytest.fixture(scope="module")
+def drawn():
+    """Twelve drawn faces that the networks see, each alone on a larger picture."""
+    images, _ = render_faces(40, subjects=20, seed=3, size=112)
+    return [Image.fromarray(image) for image in images]
 
-    monkeypatch.setattr(mtcnn._networks, "detect", out_of_memory)
-    with pytest.raises(RuntimeError, match="memory"):
-        mtcnn.detect(Image.new("RGB", (48, 48)))
+
+def test_mtcnn_finds_drawn_faces_wherever_they_stand(mtcnn, drawn):
+    alone = mtcnn.detect_batch(drawn)
+    seen = [i for i, faces in enumerate(alone) if len(faces) == 1 and faces[0].score > 0.95][:6]
+    assert len(seen) == 6
+    sheet = Image.new("RGB", (3 * 150 + 40, 2 * 150 + 40), (127, 127, 127))
+    for place, i in enumerate(seen):
+        sheet.paste(drawn[i], (40 + 150 * (place % 3), 40 + 150 * (place // 3)))
+    together = mtcnn.detect(sheet)
+    assert len(together) == 6
+    for place, i in enumerate(seen):
+        moved = alone[i][0].landmarks + np.array([40 + 150 * (place % 3), 40 + 150 * (place // 3)])
+        assert min(np.abs(face.landmarks - moved).max() for face in together) < 4
+
+
+def test_mtcnn_finds_what_stands_within_the_points(mtcnn, drawn):
+    for faces in mtcnn.detect_batch(drawn):
+        for face in faces:
+            left, top, right, bottom = face.box
+            eyes, mouth = face.landmarks[:2], face.landmarks[3:]
+            assert left < eyes[0, 0] < eyes[1, 0] < right
+            assert top < eyes[:, 1].mean() < mouth[:, 1].mean() < bottom
+
+
+def test_a_batch_gives_what_each_picture_gives(mtcnn, drawn):
+    together = mtcnn.detect_batch(drawn[:8])
+    for image, faces in zip(drawn[:8], together, strict=True):
+        for one, other in zip(mtcnn.detect(image), faces, strict=True):
+            assert one.box == pytest.approx(other.box, abs=1e-2)
+            assert one.landmarks == pytest.approx(other.landmarks, abs=1e-2)
+
+
+def test_larger_min_face_leaves_out_small_faces(mtcnn, drawn):
+    seen = next(image for image, faces in zip(drawn, mtcnn.detect_batch(drawn), strict=True) if len(faces) == 1)
+    sheet = Image.new("RGB", (500, 300), (127, 127, 127))
+    sheet.paste(seen.resize((224, 224)), (20, 40))
+    sheet.paste(seen.resize((40, 40)), (400, 100))
+    sides = [round(face.side) for face in mtcnn.detect(sheet)]
+    assert len(sides) == 2
+    assert sides[1] < 60
+    assert [round(face.side) for face in MTCNNDetector(min_face=90).detect(sheet)] == [pytest.approx(sides[0], abs=8)]
 
 
 def test_missing_extras_are_named(monkeypatch, tmp_path):
