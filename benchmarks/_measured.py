@@ -23,11 +23,12 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Measured:
-    """What one run took: seconds of wall and CPU, MiB that the peak rose by; and what the work returned (JSON)."""
+    """What one run took: seconds of wall and CPU, MiB that the peak rose by and stood at; and what the work returned (JSON)."""
 
     wall: float
     cpu: float
     memory: float
+    peak: float
     result: Any
 
 
@@ -39,7 +40,8 @@ def measured(work: Callable[[], Any]) -> Measured:
     before, wall, cpu = high_water(), time.perf_counter(), time.process_time()
     result = work()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return Measured(wall, cpu, (high_water() - before) / 1024, result)
+    peak = high_water()
+    return Measured(wall, cpu, (peak - before) / 1024, peak / 1024, result)
 
 
 def high_water() -> int:

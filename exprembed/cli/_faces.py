@@ -75,6 +75,7 @@ class FaceOptions:
     threads: Annotated[
         int | None, typer.Option(help="CPU threads of the model, and that decode. Default: torch's choice.", min=1)
     ] = None
+    device: Annotated[str, typer.Option(help="Where the networks run: cpu, cuda, cuda:1, ...")] = "cpu"
 
     def __post_init__(self) -> None:
         """Refuse options that contradict each other."""
@@ -131,7 +132,7 @@ class FaceOptions:
         if self.detector == "yunet" and self.detector_model is not None:
             return YuNetDetector(self.detector_model)
         try:
-            return MTCNNDetector(min_face=max(1.0, self.min_face))
+            return MTCNNDetector(min_face=max(1.0, self.min_face), device=self.device)
         except MissingExtraError as error:
             raise MissingExtraError("facenet-pytorch", "faces", "finding faces (without --aligned)") from error
 
@@ -188,15 +189,15 @@ class Embedded:
         }
 
 
-def open_model(name_or_path: str | None, threads: int | None = None) -> Embedder:
-    """Load the model of a verb and set the number of threads it uses."""
+def open_model(name_or_path: str | None, options: FaceOptions) -> Embedder:
+    """Load the model of a verb, and set where it runs and the number of threads it uses."""
     import torch
 
     from exprembed.models import load_model
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    model: Embedder = load_model(name_or_path)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    model: Embedder = load_model(name_or_path, device=options.device)
     return model
 
 

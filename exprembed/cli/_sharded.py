@@ -64,14 +64,20 @@ def build_sharded(
     if face.explain:
         raise WrongUseError("--explain prints what is found here; with --engine ray it would be found elsewhere")
     photos, started = find_photos(paths, source), time.perf_counter()
-    embedder = open_model(model, face.threads)
+    embedder = open_model(model, face)
     if not face.aligned and face.eyes(photos.dataset) is None:
         face.make_detector()  # what is missing for that shows here, not in each worker
     blocks = []
     for start in range(0, len(photos.paths), images):
         part = _part(photos, slice(start, start + images))
         known = "" if part.known is None else part.known.drop(columns="landmarks", errors="ignore").to_csv()
-        facts = (embedder.fingerprint, __version__, replace(face, batch=1, threads=None), part.dataset, known)
+        facts = (
+            embedder.fingerprint,
+            __version__,
+            replace(face, batch=1, threads=None, device="cpu"),
+            part.dataset,
+            known,
+        )
         files = [*part.paths, face.detector_model] if face.detector_model else part.paths
         name = f"photos from {part.paths[0]} to {part.paths[-1]}"
         blocks.append(Block(digest_of(files, *facts), len(part.paths), part, name))
@@ -99,7 +105,7 @@ class PhotoEmbedder:
     """What a worker holds: the model, and how faces are found."""
 
     def __init__(self, model: str | None, face: FaceOptions, fingerprint: str) -> None:
-        self.model, self.face = open_model(model, face.threads), face
+        self.model, self.face = open_model(model, face), face
         if self.model.fingerprint != fingerprint:
             raise BadInputError(f"the weights {model or 'packaged'} on a worker's machine are not those given here")
 

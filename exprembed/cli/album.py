@@ -132,10 +132,10 @@ def _faces(
 ) -> tuple[Embedded, Preprocessing | None]:
     """Return the album's faces from photos or from a file, and the preprocessing by which pictures are cut."""
     if not any(is_vector_file(path) for path in paths):
-        embedder = open_model(model, face.threads)
+        embedder = open_model(model, face)
         return embed_photos(embedder, find_photos(paths, source), face, quiet=quiet), embedder.preprocessing
     if len(paths) > 1 or source != SourceOptions():
         raise WrongUseError("a Parquet file of vectors comes alone, without --dataset, --split and --limit")
     file = read_vectors(paths[0])
     done = Embedded(file.faces, file.vectors.to_numpy(), [], len(file.vectors), 0.0)
-    return done, open_model(model).preprocessing if pictures else None
+    return done, open_model(model, face).preprocessing if pictures else None

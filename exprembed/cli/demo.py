@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,7 +73,8 @@ def demo(
         raise BadInputError(f"{photos} does not exist; give a folder of photos, or none for rendered faces")
     started = time.perf_counter()
     with clean_stdout(as_json):
-        embedder = open_model(model, face.threads or (1 if photos is None else None))  # see Gallery.step
+        threads = face.threads or (1 if photos is None else None)  # see Gallery.step
+        embedder = open_model(model, replace(face, threads=threads))
         loaded = time.perf_counter() - started
         out.mkdir(parents=True, exist_ok=True)
         if photos is None:

@@ -67,7 +67,7 @@ def embed(
     """
     with clean_stdout(as_json):
         photos = find_photos(paths, source, films=True)
-        embedder = with_engine(open_model(model, face.threads), model, engine)
+        embedder = with_engine(open_model(model, face), model, engine)
         started, flow = time.perf_counter(), replace(face.flow, fps=fps, smooth=smooth)
         done = embed_into(out, embedder, photos, face, flow, crops, replace_all, quiet=as_json)
         seconds = time.perf_counter() - started

@@ -49,7 +49,7 @@ def show_faces(
     if out.suffix.lower() != ".png":
         raise WrongUseError(f"--out is a PNG file; got {out}")
     with clean_stdout(as_json):
-        plan = open_model(model, face.threads).preprocessing
+        plan = open_model(model, face).preprocessing
         image, found = _judged(photo, plan, face)
         if not found:
             raise BadInputError(f"{photo}: no face found")

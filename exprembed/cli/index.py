@@ -312,7 +312,7 @@ def _faces_and_vectors(
         fresh = [path for path, old in zip(photos.paths, known, strict=True) if not old]
         table_of = photos.known if photos.known is None else photos.known[[not old for old in known]]
         photos = type(photos)(fresh, table_of, photos.dataset, photos.skipped)
-    embedder = open_model(model, face.threads)
+    embedder = open_model(model, face)
     if not photos.paths:
         import numpy as np
         import pandas as pd
@@ -345,7 +345,7 @@ def _queries(
     for path in files:
         if not path.exists() and not any(sign in str(path) for sign in "*?["):
             raise BadInputError(f"the query {str(path)!r} is neither an item of {place} nor a file")
-    embedder = open_model(model or _made_with(place), face.threads)
+    embedder = open_model(model or _made_with(place), face)
     _check_model(place, held, embedder.fingerprint)
     done = []
     if items:

@@ -17,14 +17,30 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from exprembed.errors import BadInputError
 from exprembed.files import Skipped
 
-_PHOTOS = (".avif", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp")
+_PHOTOS = (
+    ".avif",
+    ".gif",
+    ".heic",
+    ".heif",
+    ".jfif",
+    ".jp2",
+    ".jpe",
+    ".jpeg",
+    ".jpg",
+    ".mpo",
+    ".png",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
 _BITMAPS = (".bmp", ".pbm", ".pgm", ".pnm", ".ppm")
 IMAGE_SUFFIXES = frozenset((*_PHOTOS, *_BITMAPS))
 """File name endings (lower case) that a folder search takes for images."""
 
 MAX_PIXELS = 64_000_000
 # Only decoders that read pixels: Pillow's EPS plugin, for one, would run an interpreter on the file.
-_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+_FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+_HEIC = rb".{4}ftyp(hei|hev|mif1|msf1)"
 _SIGNATURES = (
     (rb"\s*<(!doctype\s+html|html|head|body)", "an HTML page (a download that answered with an error page?)"),
     (rb"\s*(<\?xml[^>]*>\s*)?<svg", "an SVG drawing; export it as PNG"),
@@ -35,7 +51,7 @@ _SIGNATURES = (
     (rb"%!PS", "a PostScript document; export it as PNG"),
     (rb"PK\x03\x04", "a ZIP archive; unpack it"),
     (rb"\x1f\x8b", "a gzip archive; unpack it"),
-    (rb".{4}ftyp(hei|hev|mif1|msf1)", "an HEIC photo; convert it to JPEG or PNG"),
+    (_HEIC, "an HEIC photo; install exprembed[heic] to read it, or convert it to JPEG or PNG"),
     (rb".{4}ftyp", "a video; extract its frames as PNG or JPEG"),
 )
 
@@ -49,7 +65,8 @@ def open_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS) -> Imag
     do not say which value is white.
 
     Args:
-        source: path of a file, or the bytes of one. AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TIFF and WebP are known.
+        source: path of a file, or the bytes of one. AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TIFF and
+            WebP are known, and HEIC where pillow-heif is installed (extra `heic`).
         max_pixels: largest width x height that is decoded; the check precedes the decoding.
 
     Returns:
@@ -188,6 +205,8 @@ def _decode(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
     if not head:
         raise BadInputError(f"{name} {describe_bytes(head)}")
     Image.init()
+    if re.match(_HEIC, head, re.DOTALL):
+        _read_heic()
     try:
         image: Image.Image = Image.open(file, formats=[known for known in _FORMATS if known in Image.OPEN])
     except Image.DecompressionBombError as error:
@@ -201,6 +220,16 @@ def _decode(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
         limit = f"the limit of {max_pixels:,} pixels (max_pixels); scale it down or raise the limit"
         raise BadInputError(f"{name} has {width} x {height} = {width * height:,} pixels, more than {limit}")
     return to_rgb(image, name)
+
+
+def _read_heic() -> None:
+    """Make Pillow read HEIC where pillow-heif is installed; where it is not, the file is named as what it is."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return
+    if "HEIF" not in Image.OPEN:
+        register_heif_opener()
 
 
 def _converted(image: Image.Image, name: str) -> Image.Image:

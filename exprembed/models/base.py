@@ -156,6 +156,17 @@ def check_dimension(name: str, value: int, least: int = 1) -> int:
     return value
 
 
+def check_device(name: str) -> torch.device:
+    """Return a torch device that is there, or raise WrongUseError."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (AssertionError, NotImplementedError, RuntimeError) as error:  # torch's ways to say that it has none
+        there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise WrongUseError(f"no device {name!r} here; there is {', '.join(there)}") from error
+    return device
+
+
 def arguments(scope: dict[str, Any]) -> dict[str, Any]:
     """Return a constructor's arguments from its `locals()`, JSON-ready: what rebuilds the model from its card."""
     own = {key: value for key, value in scope.items() if key not in ("self", "__class__")}

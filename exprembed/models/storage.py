@@ -18,7 +18,7 @@ from exprembed.data.preprocessing import Preprocessing
 from exprembed.errors import BadInputError, WrongUseError, unknown_name
 from exprembed.files import atomic_path, sha256_of, write_json
 from exprembed.models import MODELS
-from exprembed.models.base import Embedder
+from exprembed.models.base import Embedder, check_device
 
 FORMAT = 1
 DEFAULT_WEIGHTS = "fecnet_ferplus_16d"
@@ -96,10 +96,10 @@ def load_model(name_or_path: str | Path | None = None, device: str = "cpu") -> E
     Args:
         name_or_path: a packaged name, a path to a .safetensors file or to an exported .onnx file, or None for the
             packaged default.
-        device: where to put it, "cpu" or "cuda"; an ONNX model runs on the CPU.
+        device: where to put it, "cpu", "cuda" or "cuda:1"; an ONNX model runs on the CPU.
 
     Raises:
-        WrongUseError: no such packaged weights (with the nearest name).
+        WrongUseError: no such packaged weights (with the nearest name), no such device.
         MissingExtraError: an ONNX file without onnxruntime.
         BadInputError: a missing or broken file or card, or a checksum that does not match the card's.
 
@@ -109,7 +109,7 @@ def load_model(name_or_path: str | Path | None = None, device: str = "cpu") -> E
     """
     from safetensors.torch import load_file
 
-    path = _find(name_or_path)
+    place, path = check_device(device), _find(name_or_path)
     if path.suffix == ONNX:
         from exprembed.models.onnx import load_onnx
 
@@ -133,7 +133,7 @@ def load_model(name_or_path: str | Path | None = None, device: str = "cpu") -> E
             f"{path} does not hold the weights of {card['model']} with {card['config']}: {error}"
         ) from error
     model.eval()
-    return model.to(device)
+    return model.to(place)
 
 
 def save_model(model: Embedder, path: str | Path, card: dict[str, Any] | None = None, half: bool = False) -> Path:

@@ -101,7 +101,7 @@ def detector(monkeypatch):
     """In place of MTCNN: one face with known eyes in each picture that is not all of one colour, two in wide ones."""
 
     class Fake:
-        def __init__(self, min_face=20):
+        def __init__(self, min_face=20, device="cpu"):
             self.min_face = min_face
 
         def detect(self, image):

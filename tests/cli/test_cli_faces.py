@@ -238,7 +238,10 @@ def test_mtcnn_looks_for_nothing_smaller_than_min_face(monkeypatch):
     from exprembed.cli._faces import FaceOptions
 
     asked = []
-    monkeypatch.setattr("exprembed.data.detectors.MTCNNDetector", lambda min_face: asked.append(min_face))
+    monkeypatch.setattr(
+        "exprembed.data.detectors.MTCNNDetector", lambda min_face, device: asked.append((min_face, device))
+    )
     for value in (0.0, 20.0, 80.0):
         FaceOptions(min_face=value).make_detector()
-    assert asked == [1.0, 20.0, 80.0]
+    FaceOptions(device="cuda:1").make_detector()
+    assert asked == [(1.0, "cpu"), (20.0, "cpu"), (80.0, "cpu"), (20.0, "cuda:1")]

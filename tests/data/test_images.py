@@ -146,7 +146,7 @@ def test_missing_file_and_folder(tmp_path):
         (b"Not found, sorry", "looks like text: 'Not found, sorry'"),
         (b"%PDF-1.7 ...", "looks like a PDF"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "looks like a PostScript"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC photo; convert it to JPEG"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", r"HEIC photo; install exprembed\[heic\]"),
         (b"\0\0\0\x18ftypisom\0\0\0\0", "looks like a video"),
         (b"PK\x03\x04....", "ZIP archive"),
         (b"\0" * 600, "holds only zero bytes"),
@@ -159,6 +159,24 @@ def test_what_is_no_image_is_named(tmp_path, content, looks):
     with pytest.raises(BadInputError, match=looks) as caught:
         open_image(path)
     assert str(path) in str(caught.value)
+
+
+def test_heic_photos_are_read_upright_where_pillow_heif_is_installed(tmp_path):
+    heif = pytest.importorskip("pillow_heif", reason="the extra 'heic' is not installed")
+    picture = Image.new("RGB", (64, 32), "red")
+    picture.paste("blue", (0, 0, 32, 32))
+    exif = Image.Exif()
+    exif[274] = 6  # to be turned by a quarter to the right
+    heif.from_pillow(picture).save(tmp_path / "photo.heic", exif=exif.tobytes())
+    read = open_image(tmp_path / "photo.heic")
+    assert read.mode == "RGB"
+    assert read.size == (32, 64)
+    assert read.getpixel((16, 8))[2] > 200  # blue, the left, is now the top
+    assert read.getpixel((16, 56))[0] > 200
+    (tmp_path / "cut.heic").write_bytes((tmp_path / "photo.heic").read_bytes()[:200])
+    with pytest.raises(BadInputError, match=r"cut\.heic"):
+        open_image(tmp_path / "cut.heic")
+    assert len(find_images(tmp_path)[0]) == 2
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000"])

@@ -103,3 +103,9 @@ def test_packaged_weights_are_small():
     for name in list_weights():
         assert Path(str(folder / f"{name}.safetensors")).stat().st_size < 10_000_000
     assert DEFAULT_WEIGHTS in list_weights()
+
+
+@pytest.mark.parametrize("name", ["cuda:17", "gpu", "tpu"])
+def test_a_device_that_is_not_there_is_named(name):
+    with pytest.raises(WrongUseError, match=rf"no device '{name}' here; there is cpu"):
+        load_model(device=name)
