@@ -1,9 +1,9 @@
 """Time and memory from photos and films to vectors, beside the loop that one writes by hand.
 
 By hand: one picture after the other is opened by Pillow, goes through facenet-pytorch's MTCNN (made once, its own defaults),
-is cut by the eyes that it found, and embedded alone. Detector, cut and model are the same on both sides. Each run is a process of
-its own, with as many threads as stated for torch and for decoding; memory is what the peak of the process rises by after
-imports and a first picture.
+is cut by the eyes that it found, and embedded alone. The detector's three networks, their weights and thresholds, the smallest
+face (20 pixels), cut and model are the same on both sides. Each run is a process of its own, with as many threads as stated for
+torch and for decoding; memory is what the peak of the process rises by after imports and a first picture (films: of all).
 
     python benchmarks/embed.py --celeba DIR --out docs/results/embed_speed
 """
