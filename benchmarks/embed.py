@@ -101,6 +101,8 @@ def by_exprembed(paths: Sequence[Path], threads: int) -> int:
 
 def stages(paths: Sequence[Path], threads: int) -> dict[str, float]:
     """Return the pictures a second that each stage does alone, and that all do together."""
+    import torch
+
     from exprembed import load_model
     from exprembed.data.detectors import MTCNNDetector
     from exprembed.data.faces import judge_faces
@@ -118,17 +120,22 @@ def stages(paths: Sequence[Path], threads: int) -> dict[str, float]:
         rates[stage] = len(paths) / (time.perf_counter() - start)
         return result
 
+    def each(work: Callable[[Any], Any], items: Sequence[Any], size: int) -> list[Any]:
+        """Do the work of a stage as the pipeline does: each thread alone with some."""
+        batches = [items[at : at + size] for at in range(0, len(items), size)]
+        return [one for some in in_order(work, batches, threads) for one in some]
+
+    torch.set_num_threads(1)
     images = timed("decode", lambda: list(in_order(open_image, paths, threads)))
-    found = timed(
-        "find faces",
-        lambda: [f for at in range(0, len(images), 16) for f in detector.detect_batch(images[at : at + 16])],
-    )
+    found = timed("find faces", lambda: each(detector.detect_batch, images, 16))
     pairs = list(zip(images, found, strict=True))
-    faces = timed(
-        "cut and measure", lambda: [f for i, d in pairs for f in judge_faces("x", i, d, plan.alignment, plan.size)]
-    )
-    pixels = np.concatenate([plan.pixels(face.crop) for face in faces if face.crop is not None])
-    timed("embed", lambda: [embed_pixels(model, pixels[at : at + 64], 64) for at in range(0, len(pixels), 64)])
+
+    def cut(some: Sequence[Any]) -> list[Any]:
+        return [face for image, faces in some for face in judge_faces("x", image, faces, plan.alignment, plan.size)]
+
+    crops = timed("cut and measure", lambda: each(cut, pairs, 16))
+    pixels = np.concatenate([plan.pixels(face.crop) for face in crops if face.crop is not None])
+    timed("embed", lambda: each(lambda some: embed_pixels(model, some, len(some)), pixels, 64))
     timed("together", lambda: by_exprembed(paths, threads))
     return rates
 

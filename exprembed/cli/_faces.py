@@ -73,7 +73,8 @@ class FaceOptions:
     ] = None
     batch: Annotated[int, typer.Option(help="Faces embedded at once.", min=1)] = 64
     threads: Annotated[
-        int | None, typer.Option(help="CPU threads of the model, and that decode. Default: torch's choice.", min=1)
+        int | None,
+        typer.Option(help="CPU threads of each stage: decoding, finding faces, embedding. Default: one a core.", min=1),
     ] = None
     device: Annotated[str, typer.Option(help="Where the networks run: cpu, cuda, cuda:1, ...")] = "cpu"
 
@@ -123,6 +124,8 @@ class FaceOptions:
         """How the job runs."""
         from exprembed.pipeline import Flow
 
+        if self.explain:
+            return Flow(self.batch, threads=1)  # so that pictures are explained in their order
         return Flow(self.batch) if self.threads is None else Flow(self.batch, self.threads)
 
     def make_detector(self) -> FaceDetector:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -164,6 +165,7 @@ class YuNetDetector:
                 f"YuNet's network {onnx_path} does not exist; it is OpenCV's face_detection_yunet ONNX file"
             )
         self.max_side = max_side
+        self._lock = threading.Lock()  # the network is told the size of the picture first
         try:
             self._network = FaceDetectorYN.create(str(onnx_path), "", (_YUNET_SIDE, _YUNET_SIDE), min_score)
         except Exception as error:  # cv2.error, or another kind for other damage
@@ -173,8 +175,9 @@ class YuNetDetector:
         """Return the faces of one RGB picture, the largest first."""
         view = _view(image, self.max_side)
         height, width = view.pixels.shape[:2]
-        self._network.setInputSize((width, height))
-        _, rows = self._network.detect(np.ascontiguousarray(view.pixels[:, :, ::-1]))  # OpenCV's channels are B, G, R
+        with self._lock:
+            self._network.setInputSize((width, height))
+            _, rows = self._network.detect(np.ascontiguousarray(view.pixels[:, :, ::-1]))  # OpenCV: B, G, R
         found = []
         for row in [] if rows is None else np.asarray(rows, dtype=float):
             left, top, wide, high = row[:4]

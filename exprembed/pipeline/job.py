@@ -87,7 +87,7 @@ def embed(
         detector: MTCNN where None, which looks for nothing smaller than the limits allow.
         limits: what a face must measure.
         batch: faces embedded together.
-        threads: that decode photos; one a core where None, four at most.
+        threads: of each stage; one a core where None, eight at most. See `Flow`.
         fps: frames taken of a film a second; None takes all.
         smooth: seconds over which a film's vectors are smoothed along each track; see `Smoother`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -78,7 +79,8 @@ class Flow:
 
     Attributes:
         batch: faces embedded together.
-        threads: that decode.
+        threads: that decode, as many that find faces, and as many that embed, each alone with some pictures: several
+            threads in one small product of matrices would wait for each other most of the time.
         fps: frames taken of a film a second; None takes all.
         smooth: seconds over which the vectors of a track are smoothed; None leaves them.
         track: makes what says which faces of a film are one.
@@ -88,7 +90,7 @@ class Flow:
     """
 
     batch: int = 64
-    threads: int = field(default_factory=lambda: min(4, os.cpu_count() or 1))
+    threads: int = field(default_factory=lambda: min(8, os.cpu_count() or 1))
     fps: float | None = None
     smooth: float | None = None
     track: Callable[[], Tracker] = field(default=Tracker)
@@ -113,8 +115,9 @@ def stream(
 ) -> Iterator[Chunk]:
     """Embed the faces of photos and films.
 
-    Three stages overlap, each some items ahead of the next: threads decode photos, another finds and cuts out faces, and
-    the caller's embeds. However many files there are and however long a film is, a few batches are in memory.
+    Three stages overlap, each some items ahead of the next: photos are decoded, faces are found and cut out, faces are
+    embedded. However many files there are and however long a film is, a few batches are in memory. Until it ends,
+    torch works with one thread wherever it is called, and the model is in evaluation mode.
 
     Args:
         model: the embedder.
@@ -126,27 +129,57 @@ def stream(
     Yields:
         The faces in the order of the files and of time; a film's carry `frame`, `time` (seconds) and `track`.
     """
+    from exprembed.models.base import evaluation_mode
+
     flow = flow or Flow()
-    pictures = _pictures(paths, flow)
-    events = in_background(_found(pictures, cut, flow), ahead=2 * flow.batch)
-    smoother = _Smoothing(flow.smooth)
-    ended: dict[int, list[Skipped]] = {}
-    waiting: list[FaceCrop] = []
+    smooth = _Smoothing(flow.smooth)
+    with evaluation_mode(model), _one_thread_in_torch():
+        events = in_background(_found(_pictures(paths, flow), cut, flow), ahead=2 * flow.batch)
+        try:
+            batches = _batches(events, flow.batch)
+            embedded = in_order(
+                lambda batch: (batch, _vectors(model, batch.faces)), batches, flow.threads, ahead=flow.threads
+            )
+            for batch, vectors in embedded:
+                if advance is not None and batch.ended:
+                    advance(len(batch.ended))
+                yield _chunk(batch, vectors, smooth)
+        finally:
+            events.close()  # type: ignore[attr-defined]  # a generator
+
+
+@contextmanager
+def _one_thread_in_torch() -> Iterator[None]:
+    """Give this thread, and those that start meanwhile, one thread in torch."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        for event in events:
-            if isinstance(event, FaceCrop):
-                waiting.append(event)
-            else:
-                ended[event.source] = event.skipped
-                if advance is not None:
-                    advance(1)
-            if len(waiting) >= flow.batch or len(ended) >= 8 * flow.batch:
-                yield _embedded(model, waiting, ended, smoother)
-                waiting, ended = [], {}
-        if waiting or ended:
-            yield _embedded(model, waiting, ended, smoother)
+        yield
     finally:
-        events.close()  # type: ignore[attr-defined]  # a generator
+        torch.set_num_threads(before)
+
+
+class _Batch(NamedTuple):
+    """Faces that are embedded together, and what was left out of the files that are finished with them."""
+
+    faces: list[FaceCrop]
+    ended: dict[int, list[Skipped]]
+
+
+def _batches(events: Iterable[FaceCrop | _End], size: int) -> Iterator[_Batch]:
+    batch = _Batch([], {})
+    for event in events:
+        if isinstance(event, FaceCrop):
+            batch.faces.append(event)
+        else:
+            batch.ended[event.source] = event.skipped
+        if len(batch.faces) >= size or len(batch.ended) >= 8 * size:
+            yield batch
+            batch = _Batch([], {})
+    if batch.faces or batch.ended:
+        yield batch
 
 
 class _End(NamedTuple):
@@ -190,12 +223,17 @@ def _found(pictures: Iterable[Picture], cut: Cut, flow: Flow) -> Iterator[FaceCr
     stages = iter(pictures)
     skipped: list[Skipped] = []
     frames = _Frames(flow)
+
+    def some(batch: list[Picture]) -> list[tuple[Picture, list[FaceCrop | Skipped]]]:
+        there = [picture.image is not None or picture.reason is not None for picture in batch]
+        found = iter(cut([picture for picture, one in zip(batch, there, strict=True) if one]))
+        # Nothing is found at the end of a film.
+        return [(picture, next(found) if one else []) for picture, one in zip(batch, there, strict=True)]
+
+    batches = iter(lambda: list(islice(stages, _PICTURES)), [])
     try:
-        while batch := list(islice(stages, _PICTURES)):
-            there = [picture.image is not None or picture.reason is not None for picture in batch]
-            found = iter(cut([picture for picture, one in zip(batch, there, strict=True) if one]))
-            for picture, one in zip(batch, there, strict=True):
-                items = next(found) if one else []  # nothing at the end of a film
+        for batch in in_order(some, batches, flow.threads, ahead=flow.threads):
+            for picture, items in batch:
                 faces = [item for item in items if isinstance(item, FaceCrop)]
                 left_out = [item for item in items if isinstance(item, Skipped)]
                 if picture.facts:
@@ -260,12 +298,16 @@ class _Smoothing:
         return vectors
 
 
-def _embedded(model: Embedder, faces: list[FaceCrop], ended: dict[int, list[Skipped]], smooth: _Smoothing) -> Chunk:
+def _vectors(model: Embedder, faces: Sequence[FaceCrop]) -> NDArray[np.float32]:
     from exprembed.models.embedding import embed_pixels
 
-    index = pd.Index([face.face_id for face in faces], name="face_id", dtype="str")
-    rows = [face.row for face in faces]
     if not faces:
-        return Chunk(pd.DataFrame(index=index), np.empty((0, model.embedding_dim), np.float32), ended)
-    pixels = np.concatenate([model.preprocessing.pixels(face.crop) for face in faces])
-    return Chunk(pd.DataFrame(rows, index=index), smooth(rows, embed_pixels(model, pixels, len(faces))), ended)
+        return np.empty((0, model.embedding_dim), np.float32)
+    return embed_pixels(model, np.concatenate([model.preprocessing.pixels(face.crop) for face in faces]), len(faces))
+
+
+def _chunk(batch: _Batch, vectors: NDArray[np.float32], smooth: _Smoothing) -> Chunk:
+    index = pd.Index([face.face_id for face in batch.faces], name="face_id", dtype="str")
+    rows = [face.row for face in batch.faces]
+    table = pd.DataFrame(rows, index=index) if rows else pd.DataFrame(index=index)
+    return Chunk(table, smooth(rows, vectors), batch.ended)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 import exprembed
@@ -197,11 +198,26 @@ def test_pictures_in_memory_are_bounded(model, photos):
             decoded.extend(pictures)
             return super().__call__(pictures)
 
-    chunks = stream(model, paths, Counting(size=48), Flow(batch=8))
+    threads = 2
+    chunks = stream(model, paths, Counting(size=48), Flow(batch=8, threads=threads))
     next(chunks)
     time.sleep(0.5)
-    assert len(decoded) <= 8 + 3 * 16 + 2 * 8
+    found, waiting, embedded = (threads + 2) * 16, 2 * 8, (threads + 3) * 8
+    assert len(decoded) <= found + waiting + embedded < len(paths) / 2
     chunks.close()
+
+
+def test_the_faces_are_the_same_however_many_threads_there_are(model, photos):
+    paths = sorted(photos.iterdir()) * 3
+    before = torch.get_num_threads()
+    results = []
+    for threads in (1, 3):
+        cut = WholeFaces(size=48)
+        chunks = list(stream(model, paths, cut, Flow(batch=5, threads=threads)))
+        results.append((pd.concat([chunk.faces for chunk in chunks]), np.concatenate([c.vectors for c in chunks])))
+    pd.testing.assert_frame_equal(results[0][0], results[1][0])
+    np.testing.assert_allclose(results[0][1], results[1][1], atol=1e-6)
+    assert torch.get_num_threads() == before
 
 
 def test_frames_without_a_face_are_told_in_one_line(model, tmp_path):
