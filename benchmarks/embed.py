@@ -169,7 +169,7 @@ def one(job: str, folder: str, n: int, threads: int) -> Measured:
         "exprembed": lambda some: by_exprembed(some, threads),
         "stages": lambda some: stages(some, threads),
         "photos": lambda some: streamed(some, threads, None),
-        "film": lambda some: streamed(some, threads, 1.0),
+        "film": lambda some: streamed(some, threads, 5.0),
     }
     if not source.is_file():
         works[job](paths[:2])  # loads what is loaded late
@@ -268,8 +268,8 @@ def main(
                 [
                     (f"{many // 10:,} photos", "photos", str(celeba_folder), many // 10),
                     (f"{many:,} photos", "photos", str(celeba_folder), many),
-                    (f"film of {minutes / 30:g} min, one frame a second", "film", str(place / "short.mp4"), 1),
-                    (f"film of {minutes:g} min, one frame a second", "film", str(place / "long.mp4"), 1),
+                    (f"film of {minutes / 30:g} min, five frames a second", "film", str(place / "short.mp4"), 1),
+                    (f"film of {minutes:g} min, five frames a second", "film", str(place / "long.mp4"), 1),
                 ]
             ),
         ]

@@ -19,7 +19,9 @@ _CELL, _STRIDE = 12, 2  # the first network sees 12 x 12 pixels at each second p
 _FACTOR = 0.709
 _MARGIN = 6  # grey pixels around each level: a face may be cut off up to its middle
 _LEAST_SIDE = 6  # of a level: a face may be twice as large as the picture
-_STRIP = 1 << 17  # pixels that a network sees at once: what it computes of them stays in the cache
+_STRIP = (
+    1 << 17
+)  # pixels that a network sees at once, a fourth for the wider ones: what they compute stays in the cache
 _LEAST_HALF = 48
 
 
@@ -129,7 +131,7 @@ class Cascade:
         if not len(found.boxes):
             return found
         places = torch.cat([found.owner[:, None].float(), found.boxes], dim=1)
-        answers = [network(_cut(grey, some, side)) for some in torch.split(places, _STRIP // side**2)]
+        answers = [network(_cut(grey, some, side)) for some in torch.split(places, _STRIP // (4 * side**2))]
         moves, *shares, likely = (torch.cat(answer) for answer in zip(*answers, strict=True))
         points = found.points
         if shares:  # of the box: five x, then five y

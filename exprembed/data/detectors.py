@@ -16,7 +16,7 @@ from exprembed.errors import BadInputError, MissingExtraError, WrongUseError
 _CROP_SIDE = 160
 _MTCNN_SIDE = 20  # pixels of the smallest face in a picture whose long side is `max_side`
 _YUNET_SIDE = 320  # with less, its landmarks follow only half of a face's roll
-_BATCH_PIXELS = 2_000_000
+_BATCH_PIXELS = 500_000
 
 
 class MTCNNDetector:
