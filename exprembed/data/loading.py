@@ -100,7 +100,7 @@ class StepDataset(Dataset[Batch]):
         if domains:
             self.domains = _origins(faces, domains)
             known = np.array([[name in names for name in self.classes] for names in domains.values()])
-            self.labels[~known[self.domains, self.labels]] = -1
+            self.labels = np.where(known[self.domains, self.labels], self.labels, -1)
         self.valence_arousal = np.full((len(faces), 2), np.nan, np.float32)
         if {"valence", "arousal"} <= set(faces):
             self.valence_arousal = faces[["valence", "arousal"]].to_numpy(np.float32)

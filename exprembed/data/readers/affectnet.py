@@ -14,12 +14,7 @@ from exprembed.data.tables import EXPRESSIONS, FaceTable
 from exprembed.errors import BadInputError, unknown_name
 from exprembed.files import Skipped
 
-EXPRESSION_OF = {
-    number: name
-    for number, name in enumerate(
-        ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
-    )
-}
+EXPRESSION_OF = dict(enumerate(("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")))
 _NOT_FACES = {8: "None", 9: "Uncertain", 10: "No-Face"}
 _COLUMNS = (
     "subDirectory_filePath face_x face_y face_width face_height facial_landmarks expression valence arousal".split()
@@ -46,7 +41,8 @@ def read_affectnet(
     `<n>_val.npy`, `<n>_aro.npy`, one number each, stored as a number or as its text.
 
     Expressions: 0 neutral, 1 happiness, 2 sadness, 3 surprise, 4 fear, 5 disgust, 6 anger, 7 contempt. Rows that show
-    None, Uncertain or No-Face (8, 9, 10) are left out and listed. Valence and arousal of -2 are missing.
+    None, Uncertain or No-Face (8, 9, 10) are left out and listed, and so are images named twice (with the same labels: one
+    row is kept; with different ones: none). Valence and arousal of -2 are missing.
 
     Columns of the result: `path`, `split` (train, validation), `dataset`, `expression`, `valence`, `arousal`, and the box and
     `landmarks` where the layout has them.
@@ -61,8 +57,8 @@ def read_affectnet(
         FaceTable, face_id = the image's path without its suffix (`12/abc`), or `train/<n>` for AffectNet-8.
 
     Raises:
-        BadInputError: neither layout is there; a column is absent, a blank or repeated name, a value that is no number
-            or out of range; images are absent.
+        BadInputError: neither layout is there; a column is absent, a blank name, a value that is no number or out of
+            range; images are absent.
         WrongUseError: an unknown `split` or `missing`.
     """
     if split is not None and split not in _LISTS:
@@ -82,9 +78,7 @@ def read_affectnet(
         rows = pd.concat([_annotated(root / _SETS[name], name, left_out) for name in splits])
     else:
         raise BadInputError(f"{root} is no AffectNet folder: it lacks {_LISTS['train']} and {_SETS['train']}")
-    repeated = rows.index.duplicated()
-    if repeated.any():
-        raise BadInputError(f"{root}: {rows.index[repeated][0]!r} is named twice ({int(repeated.sum())} repeats in all)")
+    rows = _once(rows, left_out)
     there = np.array([Path(file).is_file() for file in rows["path"]], bool)
     absent = rows["path"][~there]
     if len(absent) and missing == "raise":
@@ -96,6 +90,17 @@ def read_affectnet(
     if not there.any():
         raise BadInputError(f"{root} holds none of the {len(rows)} images that its lists name")
     return FaceTable(rows[there])
+
+
+def _once(rows: pd.DataFrame, left_out: list[Skipped]) -> pd.DataFrame:
+    """Keep one row of each name: the first of several with equal labels, none of several with different ones."""
+    facts = rows[["expression", "valence", "arousal"]].assign(name=rows.index)
+    same = facts.duplicated().to_numpy()
+    left_out += [Skipped(str(name), "the same image again") for name in rows.index[same]]
+    rows = rows[~same]
+    differ = rows.index.duplicated(keep=False)
+    left_out += [Skipped(str(name), "one image with different labels") for name in rows.index[differ]]
+    return rows[~differ]
 
 
 def _listed(source: Path, root: Path, split: str, left_out: list[Skipped]) -> pd.DataFrame:
@@ -112,9 +117,10 @@ def _listed(source: Path, root: Path, split: str, left_out: list[Skipped]) -> pd
     if lacking:
         raise BadInputError(f"{source} lacks the columns {', '.join(lacking)}; it has {', '.join(map(str, table.columns))}")
     names = table["subDirectory_filePath"]
-    if names.isna().any() or (names.astype(str).str.strip() == "").any():
-        raise BadInputError(f"{source}, row {int(np.argmax(names.isna())) + 1 + headed}: the image has no name")
-    places = [f"{source.name} row {number + 1 + headed} ({name})" for number, name in enumerate(names)]
+    blank = (names.fillna("").astype(str).str.strip() == "").to_numpy()
+    if blank.any():
+        raise BadInputError(f"{source}, line {int(np.argmax(blank)) + 1 + headed}: the image has no name")
+    places = [f"{source.name} line {number + 1 + headed} ({name})" for number, name in enumerate(names)]
     kept, columns = _labels(table["expression"], table["valence"], table["arousal"], places, source, left_out)
     table, names = table[kept], names[kept]
     folder = next((root / name for name in _FOLDERS if (root / name).is_dir()), root)
@@ -123,13 +129,20 @@ def _listed(source: Path, root: Path, split: str, left_out: list[Skipped]) -> pd
                                   ("top", "face_y", None), ("bottom", "face_y", "face_height")):  # fmt: skip
         low = _numbers(table[start], start, source)
         sides[column] = low if extent is None else low + _numbers(table[extent], extent, source)
-    points = [np.fromstring(str(text), sep=";") for text in table["facial_landmarks"]]
-    if any(len(point) != 136 for point in points):
-        wrong = names.iloc[next(i for i, point in enumerate(points) if len(point) != 136)]
-        raise BadInputError(f"{source}: the landmarks of {wrong} are not 68 points x;y;x;y ...")
+    points = [_points(text, name, source) for text, name in zip(table["facial_landmarks"], names, strict=True)]
     columns = {"path": [str(folder / name) for name in names], "split": split, "dataset": "affectnet", **columns}
     index = pd.Index([str(Path(name).with_suffix("")) for name in names], name="face_id", dtype="str")
     return pd.DataFrame({**columns, **sides, "landmarks": points}, index=index)
+
+
+def _points(text: object, name: object, source: Path) -> np.ndarray:
+    try:
+        points = np.array([float(number) for number in str(text).split(";")])
+    except ValueError:
+        points = np.empty(0)
+    if len(points) != 136:
+        raise BadInputError(f"{source}: the landmarks of {name} are not 68 points x;y;x;y ...")
+    return points
 
 
 def _annotated(folder: Path, split: str, left_out: list[Skipped]) -> pd.DataFrame:
@@ -192,5 +205,5 @@ def _numbers(values: pd.Series, name: str, source: Path) -> np.ndarray:
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(float).copy()
     if np.isnan(numbers).any():
         row = int(np.argmax(np.isnan(numbers)))
-        raise BadInputError(f"{source}: {name} is {values.iloc[row]!r} where a number is due (row {row + 1})")
+        raise BadInputError(f"{source}: {name} is '{values.iloc[row]}' where a number is due (row {row + 1})")
     return numbers
