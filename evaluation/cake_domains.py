@@ -62,8 +62,12 @@ def read_domains(
         words["ferplus"] = "FER+ (training and validation split, majority label; the test split takes no part)"
     if rafdb is not None:
         raf = read_rafdb(rafdb, split="train")
-        tables["rafdb"] = FaceTable(pd.DataFrame(raf).assign(split=np.where(held_out(raf, RAF_SHARE), "validation", "train")))
-        words["rafdb"] = "RAF-DB (basic set, training part only: a fifth of it scored, by content; the official test part takes no part)"
+        tables["rafdb"] = FaceTable(
+            pd.DataFrame(raf).assign(split=np.where(held_out(raf, RAF_SHARE), "validation", "train"))
+        )
+        words["rafdb"] = (
+            "RAF-DB (basic set, training part only: a fifth of it scored, by content; the official test part takes no part)"
+        )
     if synthetic:
         tables["synthetic"] = synthetic_faces(folder, synthetic)
         words["synthetic"] = "faces rendered by this library (each fifth subject scored; exact valence and arousal)"
@@ -72,9 +76,7 @@ def read_domains(
     fresh = _fresh(faces.faces, skipped)
     train = table["split"] == "train"
     parts = {
-        side: MultiDomain(
-            {name: FaceTable(_own(table[rows & (table["dataset"] == name)], name)) for name in tables}
-        )
+        side: MultiDomain({name: FaceTable(_own(table[rows & (table["dataset"] == name)], name)) for name in tables})
         for side, rows in (("train", train), ("test", (table["split"] == "validation") & fresh))
     }
     return Domains(parts["train"], parts["test"], words, skipped)
@@ -91,5 +93,7 @@ def _fresh(faces: FaceTable, skipped: list[Skipped]) -> np.ndarray:
     scored = (faces["split"] == "validation").to_numpy()
     seen = digests.isin(set(digests[faces["split"] == "train"])) | digests.where(scored, None).duplicated()
     copies = seen.to_numpy() & scored
-    skipped += [Skipped(str(face), "exact copy of a training or an earlier scored image") for face in faces.index[copies]]
+    skipped += [
+        Skipped(str(face), "exact copy of a training or an earlier scored image") for face in faces.index[copies]
+    ]
     return ~copies

@@ -74,7 +74,7 @@ class MultiDomain:
         foreign = set(classes or {}) - set(tables)
         if foreign:
             raise WrongUseError(f"classes are given for {sorted(foreign)}, which are none of {sorted(tables)}")
-        self.domains = class_lists({name: 7 for name in tables} | dict(classes or {}))
+        self.domains = class_lists(dict.fromkeys(tables, 7) | dict(classes or {}))
         left_out: list[Skipped] = [] if skipped is None else skipped
         parts = []
         for name, table in tables.items():

@@ -78,7 +78,9 @@ def class_means_of_ratings(path: str | Path, number: int = 2) -> pd.DataFrame:
         BadInputError: a file or column is absent, a name is blank or repeated, the files rate different images or in
             different columns, or a value is out of range.
     """
-    kinds = {kind: _ratings(Path(path) / f"{kind}_set{number}_C25.csv") for kind in ("expression", "valence", "arousal")}
+    kinds = {
+        kind: _ratings(Path(path) / f"{kind}_set{number}_C25.csv") for kind in ("expression", "valence", "arousal")
+    }
     chosen = kinds["expression"]
     for kind, table in kinds.items():
         if set(table.index) != set(chosen.index) or list(table.columns) != list(chosen.columns):
@@ -99,7 +101,9 @@ def _ratings(file: Path) -> pd.DataFrame:
     table = pd.read_csv(file)
     raters = [column for column in table.columns if str(column).startswith("participant")]
     if "filename" not in table or not raters:
-        raise BadInputError(f"{file} needs the columns filename and participant0, ...; it has {', '.join(table.columns)}")
+        raise BadInputError(
+            f"{file} needs the columns filename and participant0, ...; it has {', '.join(table.columns)}"
+        )
     if table["filename"].isna().any() or table["filename"].duplicated().any():
         raise BadInputError(f"{file}: a filename is blank or repeated")
     values = table.set_index("filename")[raters]

@@ -192,7 +192,9 @@ def emotion_map(
     _write_areas(axes, grid, scores)
     drawn = f"{len(chosen):,} of {len(points):,} faces" if len(chosen) < len(points) else f"{len(points):,} faces"
     without = sorted(set(scores or {}) - set(np.unique(grid.classes)))
-    missing = "; no area: " + ", ".join(f"{name} (F1 {(scores or {})[name]:.2f})" for name in without) if without else ""
+    missing = (
+        "; no area: " + ", ".join(f"{name} (F1 {(scores or {})[name]:.2f})" for name in without) if without else ""
+    )
     figure.text(0.02, 0.015, drawn + missing, fontsize=9, color=INK)
     return figure
 

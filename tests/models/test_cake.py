@@ -99,7 +99,9 @@ def test_what_is_frozen_does_not_move():
     output = model(faces(model))
     (output.logits[1, :, 0].sum() + output.valence_arousal.sum()).backward()
     optimizer.step()
-    moved = {name.partition(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    moved = {
+        name.partition(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])
+    }
     assert moved == {"projection", "classifiers"}
     # Dropout does not reach arousal and valence either.
     assert torch.equal(output.valence_arousal, model.train()(faces(model)).valence_arousal)

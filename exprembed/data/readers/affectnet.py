@@ -16,9 +16,17 @@ from exprembed.files import Skipped
 
 EXPRESSION_OF = dict(enumerate(("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")))
 _NOT_FACES = {8: "None", 9: "Uncertain", 10: "No-Face"}
-_COLUMNS = (
-    "subDirectory_filePath face_x face_y face_width face_height facial_landmarks expression valence arousal".split()
-)
+_COLUMNS = [
+    "subDirectory_filePath",
+    "face_x",
+    "face_y",
+    "face_width",
+    "face_height",
+    "facial_landmarks",
+    "expression",
+    "valence",
+    "arousal",
+]
 _LISTS = {"train": "training.csv", "validation": "validation.csv"}
 _SETS = {"train": "train_set", "validation": "val_set"}
 _FOLDERS = ("Manually_Annotated/Manually_Annotated_Images", "Manually_Annotated_Images", "")
@@ -115,7 +123,9 @@ def _listed(source: Path, root: Path, split: str, left_out: list[Skipped]) -> pd
         raise BadInputError(f"{source} cannot be read as CSV: {error}") from error
     lacking = [column for column in _COLUMNS if column not in table.columns]
     if lacking:
-        raise BadInputError(f"{source} lacks the columns {', '.join(lacking)}; it has {', '.join(map(str, table.columns))}")
+        raise BadInputError(
+            f"{source} lacks the columns {', '.join(lacking)}; it has {', '.join(map(str, table.columns))}"
+        )
     names = table["subDirectory_filePath"]
     blank = (names.fillna("").astype(str).str.strip() == "").to_numpy()
     if blank.any():
@@ -165,7 +175,9 @@ def _annotated(folder: Path, split: str, left_out: list[Skipped]) -> pd.DataFram
         "dataset": "affectnet",
         **columns,
     }
-    return pd.DataFrame(columns, index=pd.Index([f"{split}/{number}" for number in chosen], name="face_id", dtype="str"))
+    return pd.DataFrame(
+        columns, index=pd.Index([f"{split}/{number}" for number in chosen], name="face_id", dtype="str")
+    )
 
 
 def _number(file: Path) -> float:
@@ -179,7 +191,12 @@ def _number(file: Path) -> float:
 
 
 def _labels(
-    expressions: pd.Series, valence: pd.Series, arousal: pd.Series, places: list[str], source: Path, left_out: list[Skipped]
+    expressions: pd.Series,
+    valence: pd.Series,
+    arousal: pd.Series,
+    places: list[str],
+    source: Path,
+    left_out: list[Skipped],
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Check the labels; return which rows show a known expression, and their columns."""
     codes = _numbers(expressions, "expression", source)

@@ -82,7 +82,9 @@ def _folder(root: Path, part: str, images: str) -> Path:
     for candidate in candidates:
         if candidate.is_dir():
             return candidate
-    raise BadInputError(f"{root} is no SFEW folder: it lacks {' or '.join(str(c.relative_to(root)) for c in candidates)}")
+    raise BadInputError(
+        f"{root} is no SFEW folder: it lacks {' or '.join(str(c.relative_to(root)) for c in candidates)}"
+    )
 
 
 def _pictures(folder: Path, left_out: list[Skipped]) -> list[tuple[Path, str]]:
