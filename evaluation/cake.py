@@ -138,12 +138,8 @@ def figure_2(bench: Bench, seeds: Sequence[int], domain: str = "synthetic", extr
         found = [bench.with_true_values(k, seed, domain).predictions[0] for seed in seeds]
         each = [scores(truth, guess, bench.domains.test.domains[domain]) for guess in found]
         values[k] = {kind: Measure(tuple(one[kind] for one in each)) for kind in ("accuracy", "F1")}
-    rows = [Row(f"arousal, valence and {k}", {kind: value for kind, value in values[k].items()}) for k in extra]
-    paper = {0: 83.0, 1: 86.0, 512: 86.6}
-    rows = [
-        Row(row.name, row.ours, {"accuracy": paper[k]} if k in paper else {})
-        for row, k in zip(rows, extra, strict=True)
-    ]
+    paper = {0: {"accuracy": 83.0}, 1: {"accuracy": 86.0}, 512: {"accuracy": 86.6}}
+    rows = [Row(f"arousal, valence and {k}", values[k], paper.get(k, {})) for k in extra]
     curve = _curve([2 + k for k in extra], [values[k]["accuracy"] for k in extra])
     figure = dimensionality_curve(
         {"true AV + k": curve}, "Figure 2: true arousal and valence, and k learned dimensions", measure="accuracy, %"

@@ -77,7 +77,8 @@ class _MultiDomainEmbedder(Embedder):
         with torch.inference_mode():
             place = next(self.parameters()).device
             scores = self.logits(torch.tensor(points, device=place))[list(self.domains).index(domain)]
-        return np.asarray(self.classes)[scores.argmax(dim=1).cpu().numpy()]
+        named: np.ndarray = np.asarray(self.classes)[scores.argmax(dim=1).cpu().numpy()]
+        return named
 
 
 @MODELS.register("cake")

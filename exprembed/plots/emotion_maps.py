@@ -50,8 +50,8 @@ class EmotionGrid:
         staircase of cells is as long as its steps.
         """
         names, codes = np.unique(self.classes, return_inverse=True)
-        codes = codes.reshape(self.classes.shape)
-        height, width = codes.shape
+        height, width = self.classes.shape
+        codes = codes.reshape(height, width)
         across = np.full(height, np.pi / height if self.sphere else 1 / height)
         between = (self.y[1:] + self.y[:-1]) / 2
         along = np.sin(between) * 2 * np.pi / width if self.sphere else np.full(height - 1, 1 / width)

@@ -79,7 +79,7 @@ def test_lists_and_photos_beside_each_other(manual):
 
 def test_absent_photos(manual):
     (manual / "Manually_Annotated/Manually_Annotated_Images/1/b.jpg").unlink()
-    with pytest.raises(BadInputError, match='1 of 4 images are absent.*missing="skip"'):
+    with pytest.raises(BadInputError, match=r'1 of 4 images are absent.*missing="skip"'):
         read_affectnet(manual)
     skipped = []
     assert read_affectnet(manual, missing="skip", skipped=skipped).index.tolist() == ["1/a", "2/d", "3/f"]
