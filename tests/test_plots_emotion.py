@@ -1,5 +1,7 @@
 """Emotion maps on classifiers whose areas are known: places, borders, neighbours, what is written and drawn."""
 
+import doctest
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from matplotlib.colors import to_hex
 
 from exprembed import CAKE, plots
 from exprembed.errors import BadInputError, MissingExtraError, WrongUseError
+from exprembed.plots import emotion_maps
 from exprembed.plots.emotion_maps import class_f1, spherical
 from exprembed.plots.style import expression_color
 
@@ -182,3 +185,7 @@ def test_globe_without_plotly(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "plotly.graph_objects", None)
     with pytest.raises(MissingExtraError, match=r"exprembed\[plots\]"):
         plots.emotion_globe(Caps(), "any", unit())
+
+
+def test_docstring_examples():
+    assert doctest.testmod(emotion_maps).failed == 0

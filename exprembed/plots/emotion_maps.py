@@ -185,8 +185,11 @@ def emotion_map(
     if len(points) > max_points:
         chosen = np.random.default_rng(seed).permutation(len(points))[:max_points]
     flat = spherical(points[chosen]) if grid.sphere else points[chosen]
-    colors = [INK] * len(chosen) if labels is None else [_point_color(list(labels)[i]) for i in chosen]
-    axes.scatter(flat[:, 0], flat[:, 1], s=7, c=colors, linewidths=0, alpha=0.8)
+    given = pd.Series([None] * len(points) if labels is None else list(labels), dtype=object)
+    colors = [
+        INK if missing else expression_color(str(name)) for name, missing in zip(given, given.isna(), strict=True)
+    ]
+    axes.scatter(flat[:, 0], flat[:, 1], s=7, c=np.array(colors)[chosen], linewidths=0, alpha=0.8)
     axes.set_xlim(*_extent(grid)[:2])
     axes.set_ylim(*_extent(grid)[2:])
     _write_areas(axes, grid, scores)
@@ -291,10 +294,6 @@ def _pale(classes: np.ndarray) -> np.ndarray:
     palette = np.array([to_rgb(expression_color(str(name))) for name in names])
     painted: np.ndarray = (_PALE + (1 - _PALE) * palette)[codes.reshape(classes.shape)]
     return painted
-
-
-def _point_color(name: object) -> str:
-    return INK if pd.isna(name) else expression_color(str(name))  # type: ignore[call-overload]
 
 
 def _extent(grid: EmotionGrid) -> tuple[float, float, float, float]:

@@ -1,5 +1,7 @@
 """Several data sets as one table: origins, classes, what is left out; batches that carry the origin; the reader."""
 
+import doctest
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from exprembed.data import FaceTable, MultiDomain, expected_valence_arousal, read_multi_domain
+from exprembed.data import FaceTable, MultiDomain, expected_valence_arousal, multi_domain, read_multi_domain
 from exprembed.data.holdout import held_out
 from exprembed.data.loading import StepDataset
 from exprembed.data.multi_domain import class_lists
@@ -156,3 +158,7 @@ def test_held_out_is_a_function_of_the_picture(tmp_path):
 def test_multi_domain_takes_expected_values():
     faces = expected_valence_arousal(table(["fear"], votes_fear=[1], votes_anger=[1]))
     assert MultiDomain({"one": faces}).faces["valence"].tolist() == pytest.approx([(-0.47 - 0.429) / 2])
+
+
+def test_docstring_examples():
+    assert doctest.testmod(multi_domain).failed == 0

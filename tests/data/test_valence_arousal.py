@@ -1,5 +1,6 @@
 """Valence and arousal expected from votes, and the class means behind them."""
 
+import doctest
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from exprembed.data import FaceTable, class_means_of_ratings, expected_valence_arousal
+from exprembed.data import FaceTable, class_means_of_ratings, expected_valence_arousal, valence_arousal
 from exprembed.data.valence_arousal import AFFECTNET_CLASS_MEANS
 from exprembed.errors import BadInputError
 
@@ -96,3 +97,7 @@ def test_the_means_of_the_ratings_are_those_written_down():
     means = class_means_of_ratings(folder)
     for name, pair in AFFECTNET_CLASS_MEANS.items():
         assert means.loc[name].round(3).tolist() == pytest.approx(pair, abs=1e-9)
+
+
+def test_docstring_examples():
+    assert doctest.testmod(valence_arousal).failed == 0

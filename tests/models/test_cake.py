@@ -1,5 +1,7 @@
 """CAKE and AVK as embedders: sizes of the paper's network, freezing, stages, loading, bad arguments."""
 
+import doctest
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from exprembed import AVK, CAKE, ExpressionIndex, KNNClassifier, load_model, summarize_album
 from exprembed.errors import BadInputError, WrongUseError
+from exprembed.models import cake
 from exprembed.models.storage import load_matching
 
 SMALL = {"backbone": "resnet10_grey48", "domains": {"ferplus": 8, "rafdb": 7}}
@@ -141,3 +144,7 @@ def test_bad_arguments_of_avk():
         AVK(extra_dims=-1, **SMALL)
     with pytest.raises(WrongUseError, match="frozen backbone"):
         AVK(freeze_backbone=False, **SMALL)
+
+
+def test_docstring_examples():
+    assert doctest.testmod(cake).failed == 0

@@ -123,10 +123,10 @@ def test_joint_training_of_values_and_classes(root, tmp_path):
 def test_runs_refuse(root, tmp_path):
     with pytest.raises(WrongUseError, match="holds 'rafdb'; did you mean 'raf'"):
         train(small("cake-small", root, "model.domains={ferplus: 7, raf: 7, synthetic: 7}"), tmp_path, progress=False)
+    other = "model={name: affnet_cl, backbone: resnet10_grey48, dense_channels: 0, hidden: 8}"
     with pytest.raises(WrongUseError, match="for a model with domains"):
-        options = ["model={name: affnet_cl, backbone: resnet10_grey48, dense_channels: 0, hidden: 8}"]
-        train(small("cake-small", root, *options), tmp_path, progress=False)
-    with pytest.raises(WrongUseError, match="needs domains"):
+        train(small("cake-small", root, other), tmp_path, progress=False)
+    with pytest.raises(WrongUseError, match="multi_domain needs domains"):
         train(small("cake-small", root, "data.options.domains={}"), tmp_path, progress=False)
 
 
