@@ -77,6 +77,18 @@ def test_lists_and_photos_beside_each_other(manual):
     assert len(read_affectnet(manual)) == 4
 
 
+def test_crops_stand_in_for_photos(manual, tmp_path_factory):
+    crops = tmp_path_factory.mktemp("crops")
+    for name in ("1/a.jpg", "1/b.jpg", "2/d.JPG", "3/f.jpg"):
+        picture(crops / name)
+    faces = read_affectnet(manual, crops=crops)
+    assert faces["path"].iloc[0] == str(crops / "1/a.jpg")
+    assert not {"left", "landmarks"} & set(faces)
+    (crops / "1/a.jpg").unlink()
+    with pytest.raises(BadInputError, match="1 of 4 images are absent"):
+        read_affectnet(manual, crops=crops)
+
+
 def test_absent_photos(manual):
     (manual / "Manually_Annotated/Manually_Annotated_Images/1/b.jpg").unlink()
     with pytest.raises(BadInputError, match=r'1 of 4 images are absent.*missing="skip"'):
@@ -161,6 +173,11 @@ def test_eight_layout(eight):
     skipped = []
     read_affectnet(eight, skipped=skipped)
     assert [(Path(item.item).name, item.reason) for item in skipped] == [("77.jpg", "no annotation")]
+
+
+def test_eight_are_crops_already(eight):
+    with pytest.raises(WrongUseError, match="crops already"):
+        read_affectnet(eight, crops=eight)
 
 
 def test_eight_never_unpickles(eight):

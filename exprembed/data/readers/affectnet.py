@@ -11,7 +11,7 @@ import pandas as pd
 from exprembed.data.readers import READERS
 from exprembed.data.readers._files import Missing
 from exprembed.data.tables import EXPRESSIONS, FaceTable
-from exprembed.errors import BadInputError, unknown_name
+from exprembed.errors import BadInputError, WrongUseError, unknown_name
 from exprembed.files import Skipped
 
 EXPRESSION_OF = dict(enumerate(("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")))
@@ -35,7 +35,11 @@ _UNKNOWN = -2  # valence and arousal of what shows no face, or of an expression 
 
 @READERS.register("affectnet")
 def read_affectnet(
-    path: str | Path, split: str | None = None, missing: Missing = "raise", skipped: list[Skipped] | None = None
+    path: str | Path,
+    split: str | None = None,
+    crops: str | Path | None = None,
+    missing: Missing = "raise",
+    skipped: list[Skipped] | None = None,
 ) -> FaceTable:
     """Read AffectNet in either of its official layouts; which one is found by its files.
 
@@ -43,7 +47,7 @@ def read_affectnet(
     itself) with the columns subDirectory_filePath, face_x, face_y, face_width, face_height, facial_landmarks
     (x;y;x;y ... of 68 points), expression, valence, arousal; validation.csv may lack the header line. Photos lie under
     `Manually_Annotated/Manually_Annotated_Images` (or `Manually_Annotated_Images`, or beside the lists). They are whole
-    photos: the columns `left top right bottom` say where the face is; crop before training.
+    photos: the columns `left top right bottom` say where the face is; crop before training, and name the `crops`.
 
     AffectNet-8: `train_set` and `val_set`, each with `images/<n>.jpg` (224x224 crops) and `annotations/<n>_exp.npy`,
     `<n>_val.npy`, `<n>_aro.npy`, one number each, stored as a number or as its text.
@@ -58,6 +62,8 @@ def read_affectnet(
     Args:
         path: the folder of the data set.
         split: only this split, "train" or "validation".
+        crops: folder of crops of your own under the photos' names (`12/abc.jpg`), which `path` then names instead of the
+            photos; without boxes and landmarks, which are places in the photos. Not for AffectNet-8, whose images are crops.
         missing: what to do with a row whose image is absent: "raise", or "skip" (leave it out and list it).
         skipped: a list to which each row that was left out is appended with its reason.
 
@@ -67,7 +73,7 @@ def read_affectnet(
     Raises:
         BadInputError: neither layout is there; a column is absent, a blank name, a value that is no number or out of
             range; images are absent.
-        WrongUseError: an unknown `split` or `missing`.
+        WrongUseError: an unknown `split` or `missing`; `crops` for AffectNet-8.
     """
     if split is not None and split not in _LISTS:
         raise unknown_name("AffectNet split", split, _LISTS)
@@ -81,8 +87,10 @@ def read_affectnet(
     lists = root / "Manually_Annotated_file_lists"
     lists = lists if lists.is_dir() else root
     if any((lists / name).is_file() for name in _LISTS.values()):
-        rows = pd.concat([_listed(lists / _LISTS[name], root, name, left_out) for name in splits])
+        rows = pd.concat([_listed(lists / _LISTS[name], root, name, crops, left_out) for name in splits])
     elif any((root / name).is_dir() for name in _SETS.values()):
+        if crops is not None:
+            raise WrongUseError("AffectNet-8's images are crops already; leave out `crops`")
         rows = pd.concat([_annotated(root / _SETS[name], name, left_out) for name in splits])
     else:
         raise BadInputError(f"{root} is no AffectNet folder: it lacks {_LISTS['train']} and {_SETS['train']}")
@@ -111,7 +119,7 @@ def _once(rows: pd.DataFrame, left_out: list[Skipped]) -> pd.DataFrame:
     return rows[~differ]
 
 
-def _listed(source: Path, root: Path, split: str, left_out: list[Skipped]) -> pd.DataFrame:
+def _listed(source: Path, root: Path, split: str, crops: str | Path | None, left_out: list[Skipped]) -> pd.DataFrame:
     """Read one list of the manually annotated set."""
     if not source.is_file():
         raise BadInputError(f"there is no {source}")
@@ -133,7 +141,8 @@ def _listed(source: Path, root: Path, split: str, left_out: list[Skipped]) -> pd
     places = [f"{source.name} line {number + 1 + headed} ({name})" for number, name in enumerate(names)]
     kept, columns = _labels(table["expression"], table["valence"], table["arousal"], places, source, left_out)
     table, names = table[kept], names[kept]
-    folder = next((root / name for name in _FOLDERS if (root / name).is_dir()), root)
+    photos = next((root / name for name in _FOLDERS if (root / name).is_dir()), root)
+    folder = photos if crops is None else Path(crops)
     sides = {}
     for column, start, extent in (("left", "face_x", None), ("right", "face_x", "face_width"),
                                   ("top", "face_y", None), ("bottom", "face_y", "face_height")):  # fmt: skip
@@ -142,7 +151,7 @@ def _listed(source: Path, root: Path, split: str, left_out: list[Skipped]) -> pd
     points = [_points(text, name, source) for text, name in zip(table["facial_landmarks"], names, strict=True)]
     columns = {"path": [str(folder / name) for name in names], "split": split, "dataset": "affectnet", **columns}
     index = pd.Index([str(Path(name).with_suffix("")) for name in names], name="face_id", dtype="str")
-    return pd.DataFrame({**columns, **sides, "landmarks": points}, index=index)
+    return pd.DataFrame(columns | ({**sides, "landmarks": points} if crops is None else {}), index=index)
 
 
 def _points(text: object, name: object, source: Path) -> np.ndarray:
