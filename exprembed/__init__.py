@@ -18,6 +18,7 @@ _HOMES = {
     "ExpressionIndex": "exprembed.index",
     "SearchResult": "exprembed.index",
     "KNNClassifier": "exprembed.index",
+    "AVFromEmbedding": "exprembed.index",
     "summarize_album": "exprembed.index",
     "AlbumSummary": "exprembed.index",
     "FaceTable": "exprembed.data",

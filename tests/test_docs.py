@@ -14,6 +14,7 @@ from exprembed.losses import LOSSES
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs/losses"
 PAGES = sorted(FOLDER.glob("*.md"))
+METHODS = sorted((ROOT / "docs/methods").glob("*.md"))
 NAMED = [*LOSSES.items(), "category_triplet_miner"]
 PARTS = ("When.", "When not.", "Where ours deviates.", "The paper's numbers.", "Example.")
 
@@ -29,6 +30,14 @@ def test_python_blocks_run(page):
     torch.manual_seed(0)
     scope = {}
     for block in code:
+        exec(compile(block, str(page), "exec"), scope)  # noqa: S102 - our own page
+
+
+@pytest.mark.parametrize("page", METHODS, ids=by_name)
+def test_blocks_of_method_pages_run(page):
+    torch.manual_seed(0)
+    scope = {}
+    for block in blocks(page, "python"):
         exec(compile(block, str(page), "exec"), scope)  # noqa: S102 - our own page
 
 
@@ -52,7 +61,7 @@ def headings(text):
     return {re.sub(r"[^\w\- ]", "", line).strip().lower().replace(" ", "-") for line in lines}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=by_name)
+@pytest.mark.parametrize("page", [*PAGES, *METHODS], ids=by_name)
 def test_links_lead_somewhere(page):
     for target, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", page.read_text()):
         if not re.match(r"[a-z]+:", target):

@@ -64,6 +64,7 @@ def test_metrics_and_plots_stand_on_arrays_alone(room):
         "scipy",
         "exprembed",
         "umap",
+        "plotly",
         "PIL",
         *sys.stdlib_module_names,
     }

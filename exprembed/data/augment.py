@@ -30,7 +30,9 @@ class Augmentation:
         tone: strength of gamma (2^±tone), contrast (1 ± tone / 2) and brightness (± tone / 4).
         colour: strength of the change of single channels (gain 1 ± colour); no effect on one channel.
         noise: largest standard deviation of Gaussian noise, as a fraction of the value range.
-        erase: probability of a blank rectangle of a fifth to a half of the side.
+        erase: probability of a blank rectangle, which lies within the image and takes its mean.
+        erase_sides: smallest and largest width and height of that rectangle, as fractions of the side. Two equal numbers
+            make it cutout's square (DeVries and Taylor, 2017).
     """
 
     flip: float = 0.5
@@ -43,6 +45,7 @@ class Augmentation:
     colour: float = 0.2
     noise: float = 0.04
     erase: float = 0.3
+    erase_sides: tuple[float, float] = (0.2, 0.5)
 
     @classmethod
     def none(cls) -> Augmentation:
@@ -128,7 +131,8 @@ class Augmentation:
             return images
         n, side = len(images), images.shape[-1]
         hit = torch.rand(n, generator=generator) < self.erase
-        extent = (0.2 + 0.3 * torch.rand(n, 2, generator=generator)) * side
+        low, high = self.erase_sides
+        extent = (low + (high - low) * torch.rand(n, 2, generator=generator)) * side
         corner = torch.rand(n, 2, generator=generator) * (side - extent)
         places = torch.arange(side)
         inside = (places >= corner[..., None]) & (places < (corner + extent)[..., None])  # (n, 2, side)

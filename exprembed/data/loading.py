@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -15,7 +16,7 @@ from exprembed.data.preprocessing import Preprocessing
 from exprembed.data.samplers import Sampler
 from exprembed.data.tables import FaceTable
 from exprembed.data.triplets import vote_distributions
-from exprembed.errors import BadInputError
+from exprembed.errors import BadInputError, unknown_name
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Batch:
         triplets: (T, 3) rows a, b, odd of this batch; empty where the batch carries none.
         types: (T,) positions in TRIPLET_TYPES.
         valence_arousal: (B, 2) in [-1, 1], NaN where unknown.
+        domains: (B,) number of the data set that each face is from; 0 where the model does not tell them apart.
     """
 
     step: int
@@ -39,6 +41,7 @@ class Batch:
     triplets: Tensor
     types: Tensor
     valence_arousal: Tensor
+    domains: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on another device."""
@@ -71,9 +74,21 @@ class StepDataset(Dataset[Batch]):
         faces: the table of the same n faces; its votes and labels become targets.
         sampler: plans each step.
         classes: the class names, in the order of the model's logits.
+        domains: data sets that the model tells apart -> their classes; a face has no label where its class is none of
+            those of its data set.
+
+    Raises:
+        WrongUseError: a face of a data set that is none of the domains.
     """
 
-    def __init__(self, inputs: np.ndarray, faces: FaceTable, sampler: Sampler, classes: Iterable[str]) -> None:
+    def __init__(
+        self,
+        inputs: np.ndarray,
+        faces: FaceTable,
+        sampler: Sampler,
+        classes: Iterable[str],
+        domains: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self.inputs, self.sampler, self.classes = inputs, sampler, tuple(classes)
         self.votes = np.zeros((len(faces), max(1, len(self.classes))), np.float32)
         self.labels = np.full(len(faces), -1)
@@ -81,6 +96,11 @@ class StepDataset(Dataset[Batch]):
             self.labels = np.asarray(
                 faces["expression"].map({name: i for i, name in enumerate(self.classes)}).fillna(-1), int
             )
+        self.domains = np.zeros(len(faces), int)
+        if domains:
+            self.domains = _origins(faces, domains)
+            known = np.array([[name in names for name in self.classes] for names in domains.values()])
+            self.labels = np.where(known[self.domains, self.labels], self.labels, -1)
         self.valence_arousal = np.full((len(faces), 2), np.nan, np.float32)
         if {"valence", "arousal"} <= set(faces):
             self.valence_arousal = faces[["valence", "arousal"]].to_numpy(np.float32)
@@ -107,4 +127,14 @@ class StepDataset(Dataset[Batch]):
             torch.from_numpy(triplets),
             torch.from_numpy(types),
             torch.from_numpy(self.valence_arousal[plan.rows]),
+            torch.from_numpy(self.domains[plan.rows]),
         )
+
+
+def _origins(faces: FaceTable, domains: Mapping[str, Sequence[str]]) -> np.ndarray:
+    """Return the number of the domain that each face is from."""
+    origin = faces["dataset"] if "dataset" in faces else pd.Series(None, faces.index, dtype=object)
+    numbers = pd.Index(domains).get_indexer(pd.Index(origin))
+    if (numbers < 0).any():
+        raise unknown_name("domain: the column 'dataset' holds", str(origin.iloc[int(np.argmax(numbers < 0))]), domains)
+    return np.asarray(numbers)

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from exprembed.index.expression_index import ExpressionIndex
     from exprembed.index.knn import KNNClassifier
     from exprembed.index.results import SearchResult
+    from exprembed.index.valence_arousal import AVFromEmbedding
 
 __all__ = [
+    "AVFromEmbedding",
     "AlbumSummary",
     "ExpressionIndex",
     "KNNClassifier",
@@ -24,6 +26,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AVFromEmbedding": "valence_arousal",
     "AlbumSummary": "albums",
     "ExpressionIndex": "expression_index",
     "KNNClassifier": "knn",

@@ -61,12 +61,7 @@ class MultiDomainCrossEntropy(ExpressionLoss):
     @classmethod
     def from_counts(cls, counts: Any, **kwargs: Any) -> MultiDomainCrossEntropy:  # noqa: ANN401
         """Compute the weights from (J, C) numbers of training faces; a class that a data set lacks weighs 0 there."""
-        table = torch.as_tensor(counts, dtype=torch.float64)
-        if table.ndim != 2 or not bool((table >= 0).all()):
-            raise BadInputError(f"counts must be (J, C), none negative; got {tuple(table.shape)}")
-        sizes = table.sum(dim=1)
-        weights = torch.where(table > 0, sizes[:, None] / (table.clamp(min=1) * table.shape[1]), 0)
-        return cls(weights, sizes, **kwargs)
+        return cls(*domain_weights(counts), **kwargs)
 
     def forward(self, logits: Tensor, labels: Tensor, domains: Tensor | Sequence[int]) -> Tensor:
         """Return the reduced loss."""
@@ -83,3 +78,25 @@ class MultiDomainCrossEntropy(ExpressionLoss):
         (z,) = full_precision(logits[j, torch.arange(len(j), device=logits.device)])
         losses = self._weights.like(z)[j, y] * functional.cross_entropy(z, y, reduction="none")
         return self.reduced({"loss": per_face(losses)}, z, y)
+
+
+def domain_weights(counts: Any, num_classes: Any = None) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+    """Return class weights N_j / (N_jc C_j) (J, C) and sizes N_j (J,) from numbers of training faces (J, C).
+
+    Args:
+        counts: training faces; a class that a data set lacks weighs 0 there.
+        num_classes: (J,) C_j, where data sets have fewer classes than C; None takes C for all.
+
+    Raises:
+        BadInputError: not (J, C), or a negative number.
+
+    Example:
+        >>> domain_weights([[10, 30, 0]], num_classes=[2])[0].round(decimals=4).tolist()
+        [[2.0, 0.6667, 0.0]]
+    """
+    table = torch.as_tensor(counts, dtype=torch.float64)
+    if table.ndim != 2 or not bool((table >= 0).all()):
+        raise BadInputError(f"counts must be (J, C), none negative; got {tuple(table.shape)}")
+    own = torch.full((len(table),), table.shape[1]) if num_classes is None else torch.as_tensor(num_classes)
+    sizes = table.sum(dim=1)
+    return torch.where(table > 0, sizes[:, None] / (table.clamp(min=1) * own[:, None]), 0), sizes

@@ -23,7 +23,8 @@ class EmbedderOutput:
 
     Attributes:
         embedding: (B, d) the vectors whose distances are meant.
-        logits: (B, C) class scores before softmax or sigmoid; None where the model has no classifier.
+        logits: (B, C) class scores before softmax or sigmoid, or (J, B, C) where each of J domains has a classifier of
+            its own; None where the model has no classifier.
         valence_arousal: (B, 2); None where the model does not regress them.
     """
 
@@ -43,6 +44,7 @@ class Embedder(nn.Module):
         embedding_dim: d.
         metric: the distance that the embedding is meant for, "l2" or "cosine".
         classes: names of the logits, in order; empty where there are none.
+        domains: data sets with a classifier of their own -> their classes; empty where one classifier serves all.
         frozen: the backbone's weights and statistics do not move in training.
     """
 
@@ -57,6 +59,7 @@ class Embedder(nn.Module):
         self.preprocessing = preprocessing
         self.embedding_dim = embedding_dim
         self.classes = tuple(classes)
+        self.domains: dict[str, tuple[str, ...]] = {}
         self.frozen = False
 
     def features(self, images: Tensor) -> Tensor:

@@ -225,7 +225,9 @@ def _find(name_or_path: str | Path | None) -> Path:
     return packaged
 
 
-def load_matching(model: Embedder, path: str | Path, prefixes: Sequence[str] = ("backbone.", "trunk.")) -> list[str]:
+def load_matching(
+    model: Embedder, path: str | Path, prefixes: Sequence[str] = ("backbone.", "trunk.", "regressor.")
+) -> list[str]:
     """Copy the parts of stored weights that fit `model` by name and shape; return the names copied.
 
     Raises:

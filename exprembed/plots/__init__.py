@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from exprembed.plots.curves import dimensionality_curve, knn_curve, rank_difference_curve, triplet_bars
+from exprembed.plots.emotion_maps import EmotionGrid, emotion_globe, emotion_grid, emotion_map
 from exprembed.plots.maps import embedding_map, project
 from exprembed.plots.sheets import album_sheet, retrieval_sheet
 from exprembed.plots.style import expression_color
 
 __all__ = [
+    "EmotionGrid",
     "album_sheet",
     "dimensionality_curve",
     "embedding_map",
+    "emotion_globe",
+    "emotion_grid",
+    "emotion_map",
     "expression_color",
     "knn_curve",
     "project",

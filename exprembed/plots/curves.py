@@ -38,14 +38,18 @@ def knn_curve(curves: Mapping[str, Curve], title: str = "", references: Mapping[
 
 
 def dimensionality_curve(
-    curves: Mapping[str, Curve], title: str = "", references: Mapping[str, float] | None = None
+    curves: Mapping[str, Curve],
+    title: str = "",
+    references: Mapping[str, float] | None = None,
+    measure: str = "triplet prediction accuracy, %",
 ) -> Figure:
-    """Draw triplet prediction accuracy over the dimension of the embedding (FEC, Fig. 4).
+    """Draw a measure over the dimension of the embedding (FEC, Fig. 4; CAKE, Fig. 4 and 2).
 
     Args:
         curves: name -> (dimension, accuracy in %) or (dimension, mean, standard deviation over seeds).
         title: text above the figure.
         references: name -> accuracy in %, drawn as dotted lines (the median rater).
+        measure: what is drawn, written beside the axis.
 
     Raises:
         BadInputError: no curve, or one whose parts differ in length.
@@ -54,7 +58,7 @@ def dimensionality_curve(
         >>> type(dimensionality_curve({"ours": ([4, 8, 16], [60.0, 65.0, 68.0])}, references={"raters": 88.0})).__name__
         'Figure'
     """
-    return _curve_figure(curves, title, "dimensions", "triplet prediction accuracy, %", references)
+    return _curve_figure(curves, title, "dimensions", measure, references)
 
 
 def rank_difference_curve(

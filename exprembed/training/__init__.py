@@ -10,6 +10,7 @@ _HOMES = {
     "load_recipe": "recipe",
     "list_recipes": "recipe",
     "train": "run",
+    "fit": "run",
     "TrainingResult": "run",
     "cache_features": "features",
 }

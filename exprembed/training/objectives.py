@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from exprembed.data.loading import Batch, StepDataset
 from exprembed.data.tables import TRIPLET_TYPES
 from exprembed.errors import BadInputError, WrongUseError, unknown_name
 from exprembed.losses import LOSSES
+from exprembed.losses.multi_domain import domain_weights
 from exprembed.losses.va_histogram import VAHistogram
 from exprembed.miners import CategoryTripletMiner
 from exprembed.models.base import Embedder, EmbedderOutput
@@ -29,12 +30,16 @@ class Facts:
         embedding_dim: d.
         class_counts: training faces of each class.
         histogram: class distributions over the valence-arousal plane; None without faces that carry both.
+        class_weights: (J, C) weight of each class in each domain; None where the model does not tell domains apart.
+        domain_sizes: (J,) labelled training faces of each domain; None likewise.
     """
 
     num_classes: int
     embedding_dim: int
     class_counts: list[int]
     histogram: VAHistogram | None
+    class_weights: Tensor | None = None
+    domain_sizes: Tensor | None = None
 
     @classmethod
     def of(cls, model: Embedder, steps: StepDataset) -> Facts:
@@ -44,7 +49,12 @@ class Facts:
         both = labelled & np.isfinite(steps.valence_arousal).all(axis=1)
         histogram = VAHistogram(steps.valence_arousal[both], steps.labels[both], classes) if both.any() else None
         counts = np.bincount(steps.labels[labelled], minlength=classes).tolist()
-        return cls(classes, model.embedding_dim, counts, histogram)
+        weights, sizes = None, None
+        if model.domains:
+            cells = steps.domains[labelled] * classes + steps.labels[labelled]
+            table = np.bincount(cells, minlength=len(model.domains) * classes).reshape(-1, classes)
+            weights, sizes = domain_weights(table, [len(names) for names in model.domains.values()])
+        return cls(classes, model.embedding_dim, counts, histogram, weights, sizes)
 
 
 class Objective(nn.Module):
@@ -57,7 +67,8 @@ class Objective(nn.Module):
         self.plan = plan
         self.facts = facts
         self.loss = _loss(plan, facts)
-        self.wants_va = "valence_arousal" in inspect.signature(self.loss.forward).parameters
+        told = inspect.signature(self.loss.forward).parameters
+        self.wants_va, self.wants_domains = "valence_arousal" in told, "domains" in told
         if plan.target == "va_histogram" and facts.histogram is None:
             raise BadInputError("the target va_histogram needs faces with expression, valence and arousal")
         self.miner = None if plan.miner is None else CategoryTripletMiner(**plan.miner)
@@ -85,8 +96,10 @@ class Objective(nn.Module):
         there = batch.labels >= 0
         if self.wants_va:
             there = there & batch.valence_arousal.isfinite().all(dim=1)
-        values, labels = values[there], batch.labels[there]
+        values, labels = values[..., there, :], batch.labels[there]  # (B, D), or (J, B, C) of J domains
         extra: dict[str, Any] = {"valence_arousal": batch.valence_arousal[there]} if self.wants_va else {}
+        if self.wants_domains:
+            extra["domains"] = batch.domains[there]
         if self.miner is not None:
             extra["indices_tuple"] = self.miner(values, labels)
         return self.loss(values, labels, **extra)
@@ -116,5 +129,9 @@ def _loss(plan: ObjectivePlan, facts: Facts) -> Any:  # noqa: ANN401 - ours or p
     for option in plan.options:
         if option not in known and not any(entry.kind is entry.VAR_KEYWORD for entry in known.values()):
             raise unknown_name(f"argument of {cls.__name__}", option, known)
-    given = {name: getattr(facts, name) for name in ("num_classes", "embedding_dim", "class_counts") if name in known}
+    facts_given = {entry.name: getattr(facts, entry.name) for entry in fields(facts)}
+    given = {name: value for name, value in facts_given.items() if name in known and value is not None}
+    lacking = [name for name in ("class_weights", "domain_sizes") if name in known and name not in given | plan.options]
+    if lacking:
+        raise WrongUseError(f"the loss {plan.loss!r} is for a model with domains, such as cake; or give it {lacking}")
     return cls(**given | plan.options)

@@ -53,7 +53,8 @@ class ObjectivePlan:
             "votes" (distributions), "valence_arousal", or "va_histogram" (the class distribution of the face's bin
             among the training faces). Faces without the target take no part in the term.
         weight: factor of the term.
-        options: the loss's arguments; `num_classes`, `embedding_dim` and `class_counts` fill themselves in.
+        options: the loss's arguments; `num_classes`, `embedding_dim`, `class_counts` and, for models with domains,
+            `class_weights` and `domain_sizes` fill themselves in.
         miner: options of a CategoryTripletMiner for losses on labels; None for none.
     """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from exprembed.data.images import open_image
+from exprembed.data.holdout import held_out
 from exprembed.data.loading import StepDataset, load_pixels
 from exprembed.data.readers import READERS
 from exprembed.data.samplers import BalancedSampler, Sampler, TripletSampler, VoteTripletSampler
@@ -90,24 +89,19 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
         watched = np.append(watched, np.zeros(len(faces) - len(watched), bool))
     inputs = load_inputs(recipe, model, faces)
     sampler = make_sampler(recipe, FaceTable(faces[kept]), triplets)
-    steps = StepDataset(inputs[kept], FaceTable(faces[kept]), sampler, model.classes)
+    steps = StepDataset(inputs[kept], FaceTable(faces[kept]), sampler, model.classes, model.domains)
     module = TrainingModule(model, recipe, steps, _watch(inputs[watched], faces[watched]))
     write_json(folder / "recipe.json", recipe.to_dict())
     every = min(recipe.check_every, recipe.steps)
-    options: dict[str, Any] = {"accelerator": "auto", "devices": 1, "num_sanity_val_steps": 0, **recipe.trainer}
     saver = ModelCheckpoint(folder / "checkpoints", save_last=True, every_n_train_steps=every, save_top_k=0)
-    loggers = [CSVLogger(folder, "logs", version=""), TensorBoardLogger(folder, "logs", version="")]
-    trainer = lightning.Trainer(
-        max_steps=recipe.steps,
+    trainer = _trainer(
+        recipe,
         val_check_interval=every if module.watch else None,
         limit_val_batches=1.0 if module.watch else 0,
-        logger=loggers,
+        logger=[CSVLogger(folder, "logs", version=""), TensorBoardLogger(folder, "logs", version="")],
         callbacks=[saver],
         enable_progress_bar=progress,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
         log_every_n_steps=min(50, every),
-        **options,
     )
     module.to(memory_format=torch.channels_last)
     trainer.fit(module, ckpt_path=str(checkpoint) if resume else None, weights_only=True if resume else None)
@@ -122,6 +116,41 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
     }
     weights = model.save(folder / f"{recipe.name}.safetensors", card)
     return TrainingResult(model, weights, int(kept.sum()), None if score is None else float(score), module.terms)
+
+
+def fit(model: Embedder, recipe: Recipe, inputs: np.ndarray, faces: FaceTable) -> Sequence[Objective]:
+    """Train a model in memory: the loop of `train` without its files, for many short runs on the same cached maps.
+
+    Args:
+        model: trained in place, from the weights that it has; afterwards in evaluation mode.
+        recipe: objectives, sampler, optimiser and steps; its data, model and init are not looked at.
+        inputs: (n, ...) crops or maps of the faces, all of which train.
+        faces: the table of the same n faces.
+
+    Returns:
+        The terms of the loss, with what they learned.
+    """
+    import torch
+
+    from exprembed.training.module import TrainingModule
+
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    steps = StepDataset(inputs, faces, make_sampler(recipe, faces, None), model.classes, model.domains)
+    module = TrainingModule(model, recipe, steps)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
+    _trainer(recipe, **quiet).fit(module)
+    model.cpu().eval()
+    return module.terms
+
+
+def _trainer(recipe: Recipe, **options: Any) -> Any:  # noqa: ANN401 - Lightning's
+    import lightning
+
+    common: dict[str, Any] = {"accelerator": "auto", "devices": 1, "num_sanity_val_steps": 0, **recipe.trainer}
+    return lightning.Trainer(
+        max_steps=recipe.steps, enable_model_summary=False, use_distributed_sampler=False, **common, **options
+    )
 
 
 def build_model(recipe: Recipe) -> Embedder:
@@ -221,10 +250,7 @@ def _split(faces: FaceTable, holdout: float) -> tuple[np.ndarray, np.ndarray]:
     The picture's own pixels decide, not what a recipe makes of them, so that the stages of a method hold out the same
     faces: otherwise a trunk has trained on what its head is watched on.
     """
-    if holdout == 0:
-        return np.ones(len(faces), bool), np.zeros(len(faces), bool)
-    digests = (hashlib.sha256(np.asarray(open_image(path)).tobytes()).digest() for path in faces["path"])
-    held = np.asarray([int.from_bytes(digest[:4]) / 2**32 for digest in digests]) < holdout
+    held = held_out(faces, holdout)
     return ~held, held
 
 

@@ -70,3 +70,17 @@ def test_blur_keeps_the_mean_and_lowers_the_spread():
 def test_refuses_bytes():
     with pytest.raises(BadInputError, match="uint8"):
         Augmentation()(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), 8, generator())
+
+
+def test_two_equal_sides_make_cutouts_square():
+    """CAKE cuts 45 x 45 of 224 x 224 pixels."""
+    x = torch.rand(5, 3, 224, 224, generator=generator(3)) * 0.5 + 0.25
+    quiet = (0.0, 0.0, (1.0, 1.0), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    out = Augmentation(*quiet, erase=1.0, erase_sides=(0.2008929, 0.2008929))(x, 224, generator())
+    changed = ((out - x).abs().amax(dim=1) > 1e-3).flatten(1)
+    assert changed.sum(dim=1).tolist() == pytest.approx(
+        [45 * 45] * 5, abs=20
+    )  # a pixel that has the mean hardly changes
+    for mask in changed.unflatten(1, (224, 224)):
+        rows, columns = mask.any(dim=1).nonzero(), mask.any(dim=0).nonzero()
+        assert int(rows.max() - rows.min()) == int(columns.max() - columns.min()) == 44

@@ -229,7 +229,12 @@ def test_every_recipe_reads_and_builds(name):
     assert recipe.about
     model = build_model(recipe)
     assert model.embedding_dim > 0
-    facts = Facts(len(model.classes), model.embedding_dim, [3] * len(model.classes), None)
+    weights, sizes = (
+        (torch.ones(len(model.domains), len(model.classes)), [9] * len(model.domains))
+        if model.domains
+        else (None, None)
+    )
+    facts = Facts(len(model.classes), model.embedding_dim, [3] * len(model.classes), None, weights, sizes)
     assert [Objective(plan, facts) for plan in recipe.objectives]
 
 
