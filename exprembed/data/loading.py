@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -30,6 +31,7 @@ class Batch:
         triplets: (T, 3) rows a, b, odd of this batch; empty where the batch carries none.
         types: (T,) positions in TRIPLET_TYPES.
         valence_arousal: (B, 2) in [-1, 1], NaN where unknown.
+        references: the reference face of each, as `inputs`; empty where the run has no use for them.
     """
 
     step: int
@@ -39,6 +41,7 @@ class Batch:
     triplets: Tensor
     types: Tensor
     valence_arousal: Tensor
+    references: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on another device."""
@@ -71,16 +74,28 @@ class StepDataset(Dataset[Batch]):
         faces: the table of the same n faces; its votes and labels become targets.
         sampler: plans each step.
         classes: the class names, in the order of the model's logits.
+        label: the column that names a face's class.
+        references: give each face its reference face (column `reference`) beside it.
+
+    Raises:
+        BadInputError: a class without votes where the faces carry votes; references that are not all in the table.
     """
 
-    def __init__(self, inputs: np.ndarray, faces: FaceTable, sampler: Sampler, classes: Iterable[str]) -> None:
+    def __init__(
+        self,
+        inputs: np.ndarray,
+        faces: FaceTable,
+        sampler: Sampler,
+        classes: Iterable[str],
+        label: str = "expression",
+        references: bool = False,
+    ) -> None:
         self.inputs, self.sampler, self.classes = inputs, sampler, tuple(classes)
         self.votes = np.zeros((len(faces), max(1, len(self.classes))), np.float32)
         self.labels = np.full(len(faces), -1)
-        if "expression" in faces and self.classes:
-            self.labels = np.asarray(
-                faces["expression"].map({name: i for i, name in enumerate(self.classes)}).fillna(-1), int
-            )
+        if label in faces and self.classes:
+            self.labels = np.asarray(faces[label].map({name: i for i, name in enumerate(self.classes)}).fillna(-1), int)
+        self.reference_rows = reference_rows(faces) if references else None
         self.valence_arousal = np.full((len(faces), 2), np.nan, np.float32)
         if {"valence", "arousal"} <= set(faces):
             self.valence_arousal = faces[["valence", "arousal"]].to_numpy(np.float32)
@@ -101,10 +116,32 @@ class StepDataset(Dataset[Batch]):
         types = np.empty(0, np.int64) if plan.types is None else plan.types
         return Batch(
             step,
-            torch.from_numpy(np.ascontiguousarray(self.inputs[plan.rows])),
+            self._rows(plan.rows),
             torch.from_numpy(self.labels[plan.rows]),
             torch.from_numpy(self.votes[plan.rows]),
             torch.from_numpy(triplets),
             torch.from_numpy(types),
             torch.from_numpy(self.valence_arousal[plan.rows]),
+            self._rows([] if self.reference_rows is None else self.reference_rows[plan.rows]),
         )
+
+    def _rows(self, rows: np.ndarray | list[int]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(self.inputs[np.asarray(rows, int)]))
+
+
+def reference_rows(faces: FaceTable) -> np.ndarray:
+    """Return the row of each face's reference in the same table: (n,) int.
+
+    Raises:
+        BadInputError: no column `reference`, a face without one, or a reference that is not in the table.
+    """
+    if "reference" not in faces:
+        raise BadInputError("training against references needs the column 'reference' (the face_id of a neutral face)")
+    rows = faces.index.get_indexer(pd.Index(faces["reference"]))
+    if (rows < 0).any():
+        face = int(np.argmax(rows < 0))
+        raise BadInputError(
+            f"the reference {faces['reference'].iloc[face]!r} of face {faces.index[face]!r} is not among the training "
+            f"faces ({int((rows < 0).sum())} such faces); with references, set data.holdout=0 and keep whole subjects together"
+        )
+    return np.asarray(rows)

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,11 +25,15 @@ class EmbedderOutput:
         embedding: (B, d) the vectors whose distances are meant.
         logits: (B, C) class scores before softmax or sigmoid; None where the model has no classifier.
         valence_arousal: (B, 2); None where the model does not regress them.
+        parts: what a loss takes beside these in training, by the name of its argument: (B, ...) tensors or tuples of them.
+        penalties: terms that the model itself adds to the loss in training, each a scalar.
     """
 
     embedding: Tensor
     logits: Tensor | None = None
     valence_arousal: Tensor | None = None
+    parts: dict[str, Any] = field(default_factory=dict)
+    penalties: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Embedder(nn.Module):
@@ -66,6 +70,15 @@ class Embedder(nn.Module):
     def from_features(self, maps: Tensor) -> EmbedderOutput:
         """Return the output from the backbone's maps (B, F, h, w)."""
         raise NotImplementedError
+
+    def training_output(self, images: Tensor, references: Tensor | None = None) -> EmbedderOutput:
+        """Return the output that a training step sees, of normalised images and, where the data have them, their references.
+
+        Models that train against references override it; a frozen backbone computes no gradient.
+        """
+        with torch.set_grad_enabled(not self.frozen):
+            maps = self.features(images)
+        return self.from_features(maps)
 
     def frozen_modules(self) -> Iterator[nn.Module]:
         """Yield the parts that `frozen` holds still."""

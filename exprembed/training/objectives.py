@@ -20,6 +20,10 @@ from exprembed.models.base import Embedder, EmbedderOutput
 from exprembed.training.recipe import ObjectivePlan
 
 
+# Arguments of losses that fill themselves in.
+FILLED = ("num_classes", "embedding_dim", "class_counts", "neutral")
+
+
 @dataclass(frozen=True)
 class Facts:
     """What losses ask to be told of the model and of the training faces.
@@ -29,12 +33,14 @@ class Facts:
         embedding_dim: d.
         class_counts: training faces of each class.
         histogram: class distributions over the valence-arousal plane; None without faces that carry both.
+        neutral: number of the class "neutral", -1 where there is none.
     """
 
     num_classes: int
     embedding_dim: int
     class_counts: list[int]
     histogram: VAHistogram | None
+    neutral: int = -1
 
     @classmethod
     def of(cls, model: Embedder, steps: StepDataset) -> Facts:
@@ -44,7 +50,8 @@ class Facts:
         both = labelled & np.isfinite(steps.valence_arousal).all(axis=1)
         histogram = VAHistogram(steps.valence_arousal[both], steps.labels[both], classes) if both.any() else None
         counts = np.bincount(steps.labels[labelled], minlength=classes).tolist()
-        return cls(classes, model.embedding_dim, counts, histogram)
+        neutral = model.classes.index("neutral") if "neutral" in model.classes else -1
+        return cls(classes, model.embedding_dim, counts, histogram, neutral)
 
 
 class Objective(nn.Module):
@@ -57,7 +64,10 @@ class Objective(nn.Module):
         self.plan = plan
         self.facts = facts
         self.loss = _loss(plan, facts)
-        self.wants_va = "valence_arousal" in inspect.signature(self.loss.forward).parameters
+        taken = inspect.signature(self.loss.forward).parameters
+        self.wants_va = "valence_arousal" in taken
+        # What a loss takes beside values and labels, by name; True where it cannot do without.
+        self.wants = {name: entry.default is entry.empty for name, entry in list(taken.items())[2:]}
         if plan.target == "va_histogram" and facts.histogram is None:
             raise BadInputError("the target va_histogram needs faces with expression, valence and arousal")
         self.miner = None if plan.miner is None else CategoryTripletMiner(**plan.miner)
@@ -74,19 +84,28 @@ class Objective(nn.Module):
             extra = {} if self.margins is None else {"margins": self.margins[batch.types]}
             term = self.loss(values, indices_tuple=tuple(batch.triplets.T), **extra)
         elif self.plan.target == "labels":
-            term = self._on_labels(values, batch)
+            term = self._on_labels(values, output, batch)
         else:
             target, there = self._target(batch)
             term = self.loss(values[there], target[there])
         weighted: Tensor = self.plan.weight * term
         return weighted
 
-    def _on_labels(self, values: Tensor, batch: Batch) -> Any:  # noqa: ANN401 - the loss's own
+    def _on_labels(self, values: Tensor, output: EmbedderOutput, batch: Batch) -> Any:  # noqa: ANN401 - the loss's own
         there = batch.labels >= 0
         if self.wants_va:
             there = there & batch.valence_arousal.isfinite().all(dim=1)
         values, labels = values[there], batch.labels[there]
-        extra: dict[str, Any] = {"valence_arousal": batch.valence_arousal[there]} if self.wants_va else {}
+        extra: dict[str, Any] = {
+            name: tuple(part[there] for part in parts) if isinstance(parts, tuple) else parts[there]
+            for name, parts in output.parts.items()
+            if name in self.wants
+        }
+        if self.wants_va:
+            extra["valence_arousal"] = batch.valence_arousal[there]
+        lacking = [name for name, needed in self.wants.items() if needed and name not in extra]
+        if lacking:
+            raise WrongUseError(f"the loss {self.plan.loss!r} takes {', '.join(lacking)}, which this model does not give")
         if self.miner is not None:
             extra["indices_tuple"] = self.miner(values, labels)
         return self.loss(values, labels, **extra)
@@ -116,5 +135,5 @@ def _loss(plan: ObjectivePlan, facts: Facts) -> Any:  # noqa: ANN401 - ours or p
     for option in plan.options:
         if option not in known and not any(entry.kind is entry.VAR_KEYWORD for entry in known.values()):
             raise unknown_name(f"argument of {cls.__name__}", option, known)
-    given = {name: getattr(facts, name) for name in ("num_classes", "embedding_dim", "class_counts") if name in known}
+    given = {name: getattr(facts, name) for name in FILLED if name in known}
     return cls(**given | plan.options)
