@@ -185,7 +185,10 @@ def subject_folds(subjects: Sequence[str] | pd.Series, n: int = 10) -> np.ndarra
 def _id_order(name: str) -> tuple[list[tuple[bool, int, str]], str]:
     """Return a key that sorts IDs with their runs of digits as numbers; the ID itself parts `s1` and `s01`."""
     parts = [part for part in re.split(r"(\d+)", name) if part]
-    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part if not part.isdecimal() else "") for part in parts], name
+    return [
+        (not part.isdecimal(), int(part) if part.isdecimal() else 0, part if not part.isdecimal() else "")
+        for part in parts
+    ], name
 
 
 def _at(wrong: pd.Series, column: str, what: str) -> BadInputError:

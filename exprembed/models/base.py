@@ -115,6 +115,10 @@ class Embedder(nn.Module):
             parts = [self(block).embedding for block in torch.split(images, batch_size)]
         return torch.cat(parts).clone()
 
+    def represent(self, images: Tensor, batch_size: int = 256) -> Tensor:
+        """Return the vectors (N, d) that a contrast is taken of: the embeddings, unless a model says otherwise."""
+        return self.embed(images, batch_size)
+
     def train(self, mode: bool = True) -> Embedder:
         """Set the mode; what is frozen stays in evaluation mode, so that its statistics do not drift."""
         super().train(mode)

@@ -57,7 +57,9 @@ def _class_names(num_classes: int | None, classes: Sequence[str] | None) -> tupl
     if classes is None:
         count = 7 if num_classes is None else num_classes
         if count not in CLASSES:
-            raise WrongUseError(f"only 6, 7 and 8 classes have names of their own; name yours with classes=[...], not {count}")
+            raise WrongUseError(
+                f"only 6, 7 and 8 classes have names of their own; name yours with classes=[...], not {count}"
+            )
         return CLASSES[count]
     if len(set(classes)) < len(classes) or num_classes not in (None, len(classes)):
         raise WrongUseError(f"num_classes={num_classes} and classes={list(classes)} do not fit, or a name is repeated")
@@ -96,8 +98,9 @@ class _Coding(Embedder):
         A face and its reference lose the same numbers by dropout: what two draws lose would stand in their difference.
         """
         flat = maps.flatten(1)
-        kept = self.dropout(torch.ones_like(flat[: len(flat) // faces]))
-        codes: Tensor = self.code(flat * kept.repeat(faces, 1))
+        if self.training:
+            flat = flat * self.dropout(torch.ones_like(flat[: len(flat) // faces])).repeat(faces, 1)
+        codes: Tensor = self.code(flat)
         return codes
 
     def logits(self, codes: Tensor) -> Tensor | None:
@@ -166,14 +169,15 @@ class GCNet(_Coding):
     def from_features(self, maps: Tensor) -> EmbedderOutput:
         """Return delta and logits from images."""
         generated, _ = self.generator(maps)
-        codes, _, _ = self._encode(maps, generated)
-        delta = contrastive_delta(*codes)
+        delta = contrastive_delta(*(self.encode(self.backbone(faces)) for faces in (maps, generated)))
         return EmbedderOutput(delta, self.logits(delta))
 
     def training_output(self, images: Tensor, references: Tensor | None = None) -> EmbedderOutput:
         """Return delta, logits, and what GCNetLoss takes beside them; the references are due."""
         if references is None:
-            raise WrongUseError("GCNet trains on faces with references: set data.references=true, and see FaceTable's `reference`")
+            raise WrongUseError(
+                "GCNet trains on faces with references: set data.references=true, and see FaceTable's `reference`"
+            )
         generated, penalties = self.generator(images, references)
         codes, maps, switches = self._encode(images, generated)
         delta = contrastive_delta(*codes)
@@ -184,9 +188,16 @@ class GCNet(_Coding):
             parts["reconstructions"] = self._decode(maps, switches)
         return EmbedderOutput(delta, self.logits(delta), parts=parts, penalties=penalties)
 
+    def represent(self, images: Tensor, batch_size: int = 256) -> Tensor:
+        """Return the codes En(X) (N, p) of what `preprocess` gave, before any contrast."""
+        self.check(images)
+        if len(images) == 0:
+            return torch.empty(0, self.embedding_dim)
+        return self._in_blocks(images, batch_size, lambda block: (self.encode(self.backbone(block)),))[0]
+
     def reference(self, images: Tensor, batch_size: int = 256) -> Tensor:
         """Return the generated reference faces of what `preprocess` gave, in the same form: (N, C, S, S)."""
-        return self._generated(images, batch_size, lambda block: (self.generator(block)[0],))[0]
+        return self._in_blocks(images, batch_size, lambda block: (self.generator(block)[0],))[0]
 
     def reconstructions(self, images: Tensor, batch_size: int = 256) -> tuple[Tensor, Tensor]:
         """Return what Decoder2 rebuilds from the codes of the faces and of their references; variants with R1 only."""
@@ -197,17 +208,17 @@ class GCNet(_Coding):
             _, maps, switches = self._encode(block, self.generator(block)[0])
             return self._decode(maps, switches)
 
-        image, reference = self._generated(images, batch_size, rebuilt)
+        image, reference = self._in_blocks(images, batch_size, rebuilt)
         return image, reference
 
-    def _generated(self, images: Tensor, batch_size: int, make: Any) -> list[Tensor]:  # noqa: ANN401 - a callable
+    def _in_blocks(self, images: Tensor, batch_size: int, make: Any) -> list[Tensor]:  # noqa: ANN401 - a callable
         self.check(images)
         with evaluation_mode(self), torch.inference_mode():
             parts = [make(block) for block in torch.split(images, batch_size)]
         return [torch.cat(column).clone() for column in zip(*parts, strict=True)]
 
     def _encode(self, images: Tensor, generated: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor, Switches]:
-        """Encode faces and references in one batch, so that both see the same statistics; also in evaluation mode."""
+        """Encode faces and references in one batch, so that batch norms see the statistics of both together."""
         maps, switches = encode_with(self.backbone, torch.cat([images, generated]))
         own, other = self.encode(maps, faces=2).chunk(2)
         return (own, other), maps, switches

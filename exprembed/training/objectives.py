@@ -105,7 +105,9 @@ class Objective(nn.Module):
             extra["valence_arousal"] = batch.valence_arousal[there]
         lacking = [name for name, needed in self.wants.items() if needed and name not in extra]
         if lacking:
-            raise WrongUseError(f"the loss {self.plan.loss!r} takes {', '.join(lacking)}, which this model does not give")
+            raise WrongUseError(
+                f"the loss {self.plan.loss!r} takes {', '.join(lacking)}, which this model does not give"
+            )
         if self.miner is not None:
             extra["indices_tuple"] = self.miner(values, labels)
         return self.loss(values, labels, **extra)

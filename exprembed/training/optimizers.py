@@ -94,7 +94,10 @@ def convolution_weights(module: nn.Module) -> set[int]:
 
 
 def parameter_groups(
-    parameters: Mapping[str, nn.Parameter], rate: float, rates: Mapping[str, float], convolutions: Set[int] = frozenset()
+    parameters: Mapping[str, nn.Parameter],
+    rate: float,
+    rates: Mapping[str, float],
+    convolutions: Set[int] = frozenset(),
 ) -> list[dict[str, Any]]:
     """Part parameters by their learning rate, and by whether Muon moves them.
 

@@ -218,7 +218,9 @@ def make_sampler(
 
 def _labels(recipe: Recipe, faces: FaceTable) -> pd.Series:
     if recipe.data.label not in faces:
-        raise BadInputError(f"the recipe takes classes from the faces' {recipe.data.label!r}, and the table has no such column")
+        raise BadInputError(
+            f"the recipe takes classes from the faces' {recipe.data.label!r}, and the table has no such column"
+        )
     return faces[recipe.data.label]
 
 

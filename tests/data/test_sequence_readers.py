@@ -186,7 +186,10 @@ def test_ckplus_exported_folders(tmp_path):
 
 def test_ckplus_exported_csv(tmp_path):
     levels = [np.full(2304, level) for level in (0, 255, 7)]
-    rows = [f"{e},{' '.join(map(str, p))},{u}" for e, p, u in zip((0, 7, 6), levels, ("Training", "PublicTest", "PrivateTest"), strict=True)]
+    rows = [
+        f"{e},{' '.join(map(str, p))},{u}"
+        for e, p, u in zip((0, 7, 6), levels, ("Training", "PublicTest", "PrivateTest"), strict=True)
+    ]
     source = tmp_path / "ckextended.csv"
     source.write_text("\n".join(["emotion,pixels,Usage", *rows]) + "\n")
     with pytest.raises(WrongUseError, match="images=FOLDER"):
@@ -249,7 +252,9 @@ def test_oulu_errors(oulu):
 
 def session(root, number, clip, emotion, frames=7, view="0"):
     folder = root / "Sessions" / str(number)
-    write(folder / "session.xml", f'<session sessionId="{number}"><track view="{view}" filename="{clip}.avi"/></session>')
+    write(
+        folder / "session.xml", f'<session sessionId="{number}"><track view="{view}" filename="{clip}.avi"/></session>'
+    )
     tag = "" if emotion is None else f'<Metatag Name="Emotion" Value="{emotion}"/>'
     write(folder / f"{clip}.xml", f'<Annotation><Metatag Name="Subject" Value="1"/>{tag}</Annotation>')
     for frame in range(1, frames + 1):

@@ -69,7 +69,9 @@ def read_mmi(
 
 def _clips(folder: Path, peak: int, peaks: dict[str, int] | None, skipped: list[Skipped]) -> Iterator[Clip]:
     unused = dict(peaks or {})
-    for session in sorted((entry for entry in folder.iterdir() if entry.is_dir()), key=lambda entry: entry.name.zfill(9)):
+    for session in sorted(
+        (entry for entry in folder.iterdir() if entry.is_dir()), key=lambda entry: entry.name.zfill(9)
+    ):
         if not (session / "session.xml").is_file():
             skipped.append(Skipped(str(session), "has no session.xml"))
             continue
@@ -93,7 +95,9 @@ def _clips(folder: Path, peak: int, peaks: dict[str, int] | None, skipped: list[
                 skipped.append(Skipped(file.stem, "the table of peaks does not name it"))
             else:
                 if not 0 < at < max(2, len(images)):
-                    raise BadInputError(f"the peak of {file.stem} is frame {at}, where 1 to {len(images) - 1} are there")
+                    raise BadInputError(
+                        f"the peak of {file.stem} is frame {at}, where 1 to {len(images) - 1} are there"
+                    )
                 first = max(1, min(at - peak // 2, len(images) - peak))
                 around = range(first, min(first + peak, len(images)))
                 yield Clip(file.stem, file.stem[:4], label, images, around)
@@ -116,5 +120,7 @@ def _peaks(source: Path) -> dict[str, int]:
         raise BadInputError(f"{source}: the columns sequence and frame (whole numbers) are due; got {list(rows)}")
     repeated = rows["sequence"].duplicated()
     if repeated.any():
-        raise BadInputError(f"{source}, row {int(np.argmax(repeated)) + 2}: {rows['sequence'][repeated].iloc[0]} is there twice")
+        raise BadInputError(
+            f"{source}, row {int(np.argmax(repeated)) + 2}: {rows['sequence'][repeated].iloc[0]} is there twice"
+        )
     return dict(zip(rows["sequence"], rows["frame"].astype(int), strict=True))
