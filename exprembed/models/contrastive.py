@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -118,7 +117,8 @@ class ContrastiveEmbedder(Embedder):
 
     def distance(self, images: Tensor, subjects: Sequence[Any] | None = None) -> Tensor:
         """Return how far each face is from its reference: (N,) ||delta||, in [0, 2]."""
-        return self.embed(images, subjects=subjects).norm(dim=1)
+        length: Tensor = self.embed(images, subjects=subjects).norm(dim=1)
+        return length
 
     def save(self, path: str | Path, card: dict[str, Any] | None = None, half: bool = False) -> NoReturn:
         """Refuse: nothing here is learnt; save the base and the generator."""

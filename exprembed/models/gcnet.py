@@ -17,6 +17,7 @@ from exprembed.models.backbones import create_backbone
 from exprembed.models.base import Embedder, EmbedderOutput, arguments, check_dimension, evaluation_mode
 from exprembed.models.generators import (
     GENERATORS,
+    WIDTHS,
     AutoencoderGenerator,
     ConvEncoder,
     Generator,
@@ -238,10 +239,8 @@ def _generator(model: _Coding) -> Generator:
     kind = GENERATORS[config["generator"]]
     if kind is AutoencoderGenerator:
         body = model.backbone.body
-        widths = [unit[0].out_channels for unit in body.units] if isinstance(body, ConvEncoder) else None
-        return AutoencoderGenerator(model.preprocessing, **({} if widths is None else {"widths": widths}))
-    width, latent = (check_dimension(name, config[name]) for name in ("generator_width", "latent"))
-    return kind(model.preprocessing, width, latent)
+        return kind(model.preprocessing, body.widths if isinstance(body, ConvEncoder) else WIDTHS)
+    return kind(model.preprocessing, *(check_dimension(name, config[name]) for name in ("generator_width", "latent")))
 
 
 @MODELS.register("baseline_cnn")

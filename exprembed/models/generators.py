@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -32,6 +32,7 @@ class ConvEncoder(nn.Module):
 
     def __init__(self, channels: int = 1, widths: Sequence[int] = WIDTHS) -> None:
         super().__init__()
+        self.widths = tuple(widths)
         inputs = (channels, *widths[:-1])
         self.units = nn.ModuleList(
             nn.Sequential(nn.Conv2d(i, o, k, padding=k // 2, bias=False), nn.BatchNorm2d(o), nn.ReLU())
@@ -92,7 +93,7 @@ class UnpoolDecoder(nn.Module):
             )
         x = maps
         for i, (convolution, (places, size)) in enumerate(zip(self.convolutions, reversed(switches), strict=True)):
-            x = convolution(functional.max_unpool2d(x, places, 2, output_size=size))
+            x = convolution(functional.max_unpool2d(x, places, [2, 2], output_size=size))
             x = self.norms[i](x).relu() if i < len(self.norms) else (LEVEL + SPREAD * self.last(x)).relu()
         return x
 
@@ -134,7 +135,7 @@ def decoder_for(backbone: Backbone, size: int) -> UnpoolDecoder | UpsamplingDeco
     """Build the decoder that mirrors a backbone."""
     channels = backbone.preprocessing.channels
     if isinstance(backbone.body, ConvEncoder):
-        return UnpoolDecoder(channels, [unit[0].out_channels for unit in backbone.body.units])
+        return UnpoolDecoder(channels, backbone.body.widths)
     return UpsamplingDecoder(backbone.out_channels, channels, size)
 
 
@@ -301,4 +302,8 @@ class _Reversed(torch.autograd.Function):
         return -gradients[0]
 
 
-GENERATORS = {"autoencoder": AutoencoderGenerator, "vae": VAEGenerator, "dcgan": DCGANGenerator}
+GENERATORS: dict[str, Callable[..., Generator]] = {
+    "autoencoder": AutoencoderGenerator,
+    "vae": VAEGenerator,
+    "dcgan": DCGANGenerator,
+}

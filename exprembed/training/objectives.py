@@ -19,7 +19,6 @@ from exprembed.miners import CategoryTripletMiner
 from exprembed.models.base import Embedder, EmbedderOutput
 from exprembed.training.recipe import ObjectivePlan
 
-
 # Arguments of losses that fill themselves in.
 FILLED = ("num_classes", "embedding_dim", "class_counts", "neutral")
 

@@ -81,7 +81,8 @@ def read_ckplus(
     clips = _clips(root, peak, unlabelled, left_out)
     faces = clip_table("ckplus", root, clips, frames, left_out)
     if (root / _POINTS).is_dir():
-        faces["landmarks"] = [_landmarks(root, str(face), left_out) for face in faces.index]
+        points = [_landmarks(root, str(face), left_out) for face in faces.index]
+        faces["landmarks"] = pd.Series(points, index=faces.index, dtype=object)
     return faces
 
 
