@@ -288,7 +288,8 @@ class GCNetPretraining(_Coding):
     """What GCNet starts from: a generator that rebuilds the face itself, and an encoder that tells people apart.
 
     Both are trained in one run and share nothing: `GCNetLoss` with Xr = X is identification (Cls) plus reconstruction
-    (Gen). GCNet then takes the parts that its recipe's `init_parts` name. Paper: section IV.A.
+    (Gen). GCNet then takes the parts that its recipe's `init_parts` name. Given references, the generator learns those
+    instead of the face: figure 10's generator alone. Paper: section IV.A.
 
     Args:
         classes: the people; the training loop fills them in from the data's subjects.
@@ -315,8 +316,9 @@ class GCNetPretraining(_Coding):
         return EmbedderOutput(code, self.logits(code))
 
     def training_output(self, images: Tensor, references: Tensor | None = None) -> EmbedderOutput:
-        """Return code and logits, and the faces beside what the generator makes of them."""
-        generated, penalties = self.generator(images, images)
+        """Return code and logits, and the faces, or their references, beside what the generator makes of them."""
+        target = images if references is None else references
+        generated, penalties = self.generator(images, target)
         output = self.from_features(images)
-        parts = {"images": images, "references": images, "generated": generated}
+        parts = {"images": images, "references": target, "generated": generated}
         return EmbedderOutput(output.embedding, output.logits, parts=parts, penalties=penalties)

@@ -168,8 +168,8 @@ def test_what_does_not_fit_is_said(world, tmp_path):
         train(recipe(world[1], "schedule_options={gama: 1}"), tmp_path, progress=False)
     with pytest.raises(BadInputError, match="no such column"):
         train(recipe(world[1], "data.label=person", name="gcnet-pretrain-small"), tmp_path, progress=False)
+    FaceTable(pd.DataFrame(world[0]).drop(columns="reference")).write_parquet(tmp_path / "bare.parquet")
     with pytest.raises(BadInputError, match="needs the column 'reference'"):
-        FaceTable(pd.DataFrame(world[0]).drop(columns="reference")).write_parquet(tmp_path / "bare.parquet")
         train(recipe(tmp_path / "bare.parquet"), tmp_path, progress=False)
     with pytest.raises(WrongUseError, match="did you mean 'inverse'"):
         recipe(world[1], "schedule=inv")
