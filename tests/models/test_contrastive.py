@@ -100,3 +100,22 @@ def test_wrong_use(fecnet, gcnet, tmp_path):
         ContrastiveEmbedder(fecnet, "subject_mean").reference(fecnet.preprocess(pictures()))
     with pytest.raises(WrongUseError, match="save its base"):
         ContrastiveEmbedder(gcnet).save(tmp_path / "x")
+
+
+def test_examples_run():
+    import doctest
+
+    from exprembed.models import contrastive, gcnet
+
+    for module in (contrastive, gcnet):
+        found = doctest.testmod(module)
+        assert found.attempted > 0
+        assert found.failed == 0
+
+
+def test_the_method_page_runs():
+    from pathlib import Path
+
+    text = (Path(__file__).parents[2] / "docs/methods/gcnet.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    exec(compile(code, "gcnet.md", "exec"), {})  # noqa: S102 - our own page
