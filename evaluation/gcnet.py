@@ -7,10 +7,11 @@ On rendered sequences laid out as CK+, and on CK+, MMI or Oulu-CASIA where their
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,7 +42,6 @@ PAPER = {
 }
 COLUMNS = ("accuracy", "identity leak", "chance of the leak")
 SWEEP = (0.01, 0.1, 1.0, 10.0)
-OTHERS = 930_000  # seed of the people whom no reported training or test shows
 
 
 @dataclass
@@ -55,7 +55,6 @@ class Bench:
     subjects: int = 118
     data: str = "apex"
     say: Callable[[str], None] | None = None
-    results: dict[str, list[Tested]] = field(default_factory=dict)
 
     @property
     def faces(self) -> FaceTable:
@@ -83,7 +82,6 @@ def table(
     ):
         found[method].append(result)
     minutes = (time.monotonic() - start) / 60
-    bench.results = found
     rows = []
     for method, results in found.items():
         n = sum(len(result.faces) for result in results) // len(bench.seeds)
@@ -169,7 +167,7 @@ def sweep(bench: Bench) -> Section:
     """Figure 11: accuracy over lambda_S, folds 1 and 2 of ten."""
     rows, points = [], []
     for weight in SWEEP:
-        base = _copy(bench.base)
+        base = copy.deepcopy(bench.base)
         base.objectives[0].options["lambda_contrastive"] = weight
         runs = cross_validate(
             bench.faces, base, CLASSES[7], ["GCNet S1R1"], bench.seeds[:1], bench.folds, [0, 1], bench.say
@@ -260,12 +258,6 @@ def cross(bench: Bench, data: Path | None, skipped: list[Skipped]) -> list[Secti
             ],
         ),
     ]
-
-
-def _copy(recipe: Recipe) -> Recipe:
-    import copy
-
-    return copy.deepcopy(recipe)
 
 
 def run(
