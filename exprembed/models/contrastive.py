@@ -41,6 +41,7 @@ class ContrastiveEmbedder(Embedder):
         BadInputError: a face that cannot be read.
 
     Example:
+        >>> import numpy as np
         >>> from exprembed import FECNet
         >>> face, neutral = np.full((48, 48), 90, np.uint8), np.full((48, 48), 200, np.uint8)
         >>> model = ContrastiveEmbedder(FECNet(backbone="resnet10_grey48"), reference=neutral)
