@@ -46,7 +46,7 @@ class ContrastiveEmbedder(Embedder):
         >>> face, neutral = np.full((48, 48), 90, np.uint8), np.full((48, 48), 200, np.uint8)
         >>> model = ContrastiveEmbedder(FECNet(backbone="resnet10_grey48"), reference=neutral)
         >>> deltas = model.embed(model.preprocess([face, neutral]))
-        >>> tuple(deltas.shape), float(deltas[1].norm())
+        >>> tuple(deltas.shape), round(float(deltas[1].norm()), 4)
         ((2, 16), 0.0)
     """
 
