@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
-from evaluation.gcnet import PAPER, Bench, _verdict, run
+from evaluation.gcnet import PAPER, Bench, _left_out, _verdict, run
 from evaluation.gcnet_contrast import scores
-from evaluation.gcnet_data import SHOWN, pretraining_faces, rendered_sequences, shown
+from evaluation.gcnet_data import SHOWN, ferplus_validation, pretraining_faces, rendered_sequences, shown
 from evaluation.gcnet_protocol import METHODS, Tested, cross_validate, recipe_for, score
 from exprembed.data import FaceTable
 from exprembed.errors import BadInputError, WrongUseError
@@ -128,3 +129,35 @@ def test_bad_input(bench):
     model = create_model("baseline_cnn", classes=["joy"], backbone="gcnet_cnn_small")
     with pytest.raises(BadInputError, match="none of the 112 faces has one of the classes joy"):
         score(model, pd.DataFrame(bench.faces))
+
+
+def test_a_real_set_fills_its_table(bench, tmp_path):
+    """Oulu-CASIA in its official layout: Table V, six classes, what was left out counted."""
+    noise = np.random.default_rng(0)
+    for person in range(1, 5):
+        for name in ("Anger", "Disgust", "Fear", "Happiness", "Sadness"):
+            for frame in range(3):
+                path = tmp_path / f"VL/Strong/P{person:03d}/{name}/{frame:03d}.jpeg"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(noise.integers(0, 256, (40, 40), np.uint8)).save(path)
+    report = run(bench, ["tables"], real={"oulu_casia": tmp_path}, methods=["GCNet S1R1"])
+    section = report.sections[1]
+    assert section.title.startswith("Table V: 6 classes")
+    assert section.rows[0].paper == {"accuracy": 86.11}
+    assert section.rows[0].n_used == 4 * 5 * 2
+    assert "20 sequences of 4 people" in section.data
+    assert "the sequence is absent: 4" in section.data
+
+
+def test_copies_of_ferplus_are_counted(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (3, 48, 48), np.uint8)
+    (tmp_path / "FER2013Valid").mkdir()
+    lines = ["Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"]
+    for row, (image, votes) in enumerate(((0, "9,1"), (1, "1,9"), (0, "8,2"), (2, "5,5"))):
+        Image.fromarray(noise[image]).save(tmp_path / f"FER2013Valid/fer{row:07d}.png")
+        lines.append(f"PublicTest,fer{row:07d}.png,{votes},0,0,0,0,0,0,0,0")
+    (tmp_path / "fer2013new.csv").write_text("\n".join(lines) + "\n")
+    skipped = []
+    assert ferplus_validation(tmp_path, skipped)["expression"].tolist() == ["neutral", "happiness"]
+    assert _left_out(skipped) == ["Left out: exact copy of an earlier image: 1"]
+    assert _left_out([]) == []
