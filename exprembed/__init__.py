@@ -14,6 +14,7 @@ _HOMES = {
     "load_model": "exprembed.models",
     "create_model": "exprembed.models",
     "list_models": "exprembed.models",
+    "ContrastiveEmbedder": "exprembed.models",
     "embed": "exprembed.pipeline",
     "ExpressionIndex": "exprembed.index",
     "SearchResult": "exprembed.index",

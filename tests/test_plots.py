@@ -229,3 +229,23 @@ def test_no_figure_touches_pyplot_or_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_face_rows_show_what_was_given():
+    grey = rng.random((3, 5, 6))
+    figure = plots.face_rows({"input": grey, "colour": np.full((3, 5, 6, 3), 51, np.uint8)}, "faces")
+    shown = [axes.images[0].get_array() for axes in figure.axes]
+    assert len(shown) == 6
+    assert np.array_equal(shown[1], grey[1])
+    assert np.allclose(shown[3], 0.2)
+    assert [axes.get_ylabel() for axes in figure.axes[::3]] == ["input", "colour"]
+    for wrong in ({}, {"a": grey, "b": grey[:2]}, {"a": grey[:0]}):
+        with pytest.raises(BadInputError, match="as many pictures"):
+            plots.face_rows(wrong)
+
+
+def test_sweep_curve():
+    figure = plots.sweep_curve({"S1R1": ([0.1, 1.0, 10.0], [50.0, 60.0, 55.0], [1.0, 2.0, 1.0])}, "lambda", "Figure 11")
+    assert figure.axes[0].get_xlabel() == "lambda"
+    assert figure.axes[0].get_ylabel() == "accuracy, %"
+    assert figure.axes[0].lines[0].get_ydata().tolist() == [50.0, 60.0, 55.0]

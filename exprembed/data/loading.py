@@ -32,6 +32,7 @@ class Batch:
         types: (T,) positions in TRIPLET_TYPES.
         valence_arousal: (B, 2) in [-1, 1], NaN where unknown.
         domains: (B,) number of the data set that each face is from; 0 where the model does not tell them apart.
+        references: the reference face of each, as `inputs`; empty where the run has no use for them.
     """
 
     step: int
@@ -42,6 +43,7 @@ class Batch:
     types: Tensor
     valence_arousal: Tensor
     domains: Tensor
+    references: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on another device."""
@@ -76,8 +78,11 @@ class StepDataset(Dataset[Batch]):
         classes: the class names, in the order of the model's logits.
         domains: data sets that the model tells apart -> their classes; a face has no label where its class is none of
             those of its data set.
+        label: the column that names a face's class.
+        references: give each face its reference face (column `reference`) beside it.
 
     Raises:
+        BadInputError: a class without votes where the faces carry votes; references that are not all in the table.
         WrongUseError: a face of a data set that is none of the domains.
     """
 
@@ -88,19 +93,20 @@ class StepDataset(Dataset[Batch]):
         sampler: Sampler,
         classes: Iterable[str],
         domains: Mapping[str, Sequence[str]] | None = None,
+        label: str = "expression",
+        references: bool = False,
     ) -> None:
         self.inputs, self.sampler, self.classes = inputs, sampler, tuple(classes)
         self.votes = np.zeros((len(faces), max(1, len(self.classes))), np.float32)
         self.labels = np.full(len(faces), -1)
-        if "expression" in faces and self.classes:
-            self.labels = np.asarray(
-                faces["expression"].map({name: i for i, name in enumerate(self.classes)}).fillna(-1), int
-            )
+        if label in faces and self.classes:
+            self.labels = np.asarray(faces[label].map({name: i for i, name in enumerate(self.classes)}).fillna(-1), int)
         self.domains = np.zeros(len(faces), int)
         if domains:
             self.domains = _origins(faces, domains)
             known = np.array([[name in names for name in self.classes] for names in domains.values()])
             self.labels = np.where(known[self.domains, self.labels], self.labels, -1)
+        self.reference_rows = reference_rows(faces) if references else None
         self.valence_arousal = np.full((len(faces), 2), np.nan, np.float32)
         if {"valence", "arousal"} <= set(faces):
             self.valence_arousal = faces[["valence", "arousal"]].to_numpy(np.float32)
@@ -121,14 +127,18 @@ class StepDataset(Dataset[Batch]):
         types = np.empty(0, np.int64) if plan.types is None else plan.types
         return Batch(
             step,
-            torch.from_numpy(np.ascontiguousarray(self.inputs[plan.rows])),
+            self._rows(plan.rows),
             torch.from_numpy(self.labels[plan.rows]),
             torch.from_numpy(self.votes[plan.rows]),
             torch.from_numpy(triplets),
             torch.from_numpy(types),
             torch.from_numpy(self.valence_arousal[plan.rows]),
             torch.from_numpy(self.domains[plan.rows]),
+            self._rows([] if self.reference_rows is None else self.reference_rows[plan.rows]),
         )
+
+    def _rows(self, rows: np.ndarray | list[int]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(self.inputs[np.asarray(rows, int)]))
 
 
 def _origins(faces: FaceTable, domains: Mapping[str, Sequence[str]]) -> np.ndarray:
@@ -138,3 +148,21 @@ def _origins(faces: FaceTable, domains: Mapping[str, Sequence[str]]) -> np.ndarr
     if (numbers < 0).any():
         raise unknown_name("domain: the column 'dataset' holds", str(origin.iloc[int(np.argmax(numbers < 0))]), domains)
     return np.asarray(numbers)
+
+
+def reference_rows(faces: FaceTable) -> np.ndarray:
+    """Return the row of each face's reference in the same table: (n,) int.
+
+    Raises:
+        BadInputError: no column `reference`, a face without one, or a reference that is not in the table.
+    """
+    if "reference" not in faces:
+        raise BadInputError("training against references needs the column 'reference' (the face_id of a neutral face)")
+    rows = faces.index.get_indexer(pd.Index(faces["reference"]))
+    if (rows < 0).any():
+        face = int(np.argmax(rows < 0))
+        raise BadInputError(
+            f"the reference {faces['reference'].iloc[face]!r} of face {faces.index[face]!r} is not among the training "
+            f"faces ({int((rows < 0).sum())} such faces); with references, set data.holdout=0 and keep whole subjects together"
+        )
+    return np.asarray(rows)

@@ -52,21 +52,29 @@ class BalancedSampler:
         batch_size: faces a batch.
         power: 0 draws faces evenly, 1 draws classes evenly (AFFNet-CL: 16 faces of each of eight emotions).
         seed: of every draw.
+        among: (n,) True for the faces that may be drawn; None for all.
     """
 
-    def __init__(self, labels: np.ndarray, batch_size: int, power: float = 0.5, seed: int = 0) -> None:
+    def __init__(
+        self, labels: np.ndarray, batch_size: int, power: float = 0.5, seed: int = 0, among: np.ndarray | None = None
+    ) -> None:
         if batch_size < 1 or not 0 <= power <= 1:
             raise WrongUseError(f"batch_size must be positive and power in [0, 1]; got {batch_size} and {power}")
+        if among is not None and not among.any():
+            raise BadInputError("there is no face to draw: none has a class of the model")
         _, codes, counts = np.unique(np.asarray(labels, dtype=str), return_inverse=True, return_counts=True)
         weights = counts[codes].astype(float) ** -power
-        self._cumulative = np.cumsum(weights / weights.sum())
+        if among is not None:
+            weights = weights * among
+        self._rows = np.flatnonzero(weights)
+        self._cumulative = np.cumsum(weights[self._rows] / weights.sum())
         self.batch_size = batch_size
         self.seed = seed
 
     def plan(self, step: int) -> BatchPlan:
         """Return `batch_size` rows."""
         draws = _rng(self.seed, step).random(self.batch_size)
-        return BatchPlan(np.minimum(np.searchsorted(self._cumulative, draws), len(self._cumulative) - 1))
+        return BatchPlan(self._rows[np.minimum(np.searchsorted(self._cumulative, draws), len(self._rows) - 1)])
 
 
 class TripletSampler:

@@ -176,7 +176,9 @@ def render_sequence(
     apex, lean = sample_expression(expression, np.random.default_rng([seed, 7, subject, number]), strength=1.0)
     p = np.linspace(0, 1, frames)
     units = pd.DataFrame((3 * p**2 - 2 * p**3)[:, None] * apex, columns=list(AU_COLUMNS))
-    images, faces = render_expressions(units.assign(asymmetry=lean), seed, subject, size, scene=number)
+    # A scene of its own for each person too: one for each expression alone would tell the expression by its light.
+    scene = subject * len(EXPRESSIONS) + number
+    images, faces = render_expressions(units.assign(asymmetry=lean), seed, subject, size, scene)
     table = pd.DataFrame(faces)
     ids = [f"synthetic-{seed}-subject{subject}-{expression}-{frame:03d}" for frame in range(frames)]
     table.index = pd.Index(ids, name="face_id")

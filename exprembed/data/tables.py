@@ -6,6 +6,7 @@ frame; a wrong frame raises BadInputError with the row and the column.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,11 @@ class TripletTable(_Table):
 
 
 def subject_folds(subjects: Sequence[str] | pd.Series, n: int = 10) -> np.ndarray:
-    """Deal subjects out to `n` folds: order them by ID and give the i-th to fold i mod n (GCNet's protocol).
+    """Deal subjects out to `n` folds: order them by ID and give the i-th to fold i mod n.
+
+    Digits in an ID count as a number: s2 comes before s10.
+
+    Paper: Kim et al. (2019), section IV.B: "grouped by sampling in ID ascending order with ten even intervals".
 
     Args:
         subjects: (len,) the subject of each row.
@@ -167,13 +172,23 @@ def subject_folds(subjects: Sequence[str] | pd.Series, n: int = 10) -> np.ndarra
     column = pd.Series(list(subjects))
     if column.isna().any():
         raise _at(column.isna(), "subject", "is missing")
-    unique, codes = np.unique(column.astype(str).to_numpy(), return_inverse=True)
+    names = column.astype(str)
+    unique = sorted(names.unique(), key=_id_order)
     if not 2 <= n <= len(unique):
         raise BadInputError(
             f"{n} folds need at least as many subjects (and 2 folds at least); got {len(unique)} subjects"
         )
-    folds: np.ndarray = codes % n
+    folds: np.ndarray = names.map({name: place % n for place, name in enumerate(unique)}).to_numpy(dtype=int)
     return folds
+
+
+def _id_order(name: str) -> tuple[list[tuple[bool, int, str]], str]:
+    """Return a key that sorts IDs with their runs of digits as numbers; the ID itself parts `s1` and `s01`."""
+    parts = [part for part in re.split(r"(\d+)", name) if part]
+    return [
+        (not part.isdecimal(), int(part) if part.isdecimal() else 0, part if not part.isdecimal() else "")
+        for part in parts
+    ], name
 
 
 def _at(wrong: pd.Series, column: str, what: str) -> BadInputError:

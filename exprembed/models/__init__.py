@@ -23,6 +23,8 @@ _HOMES = {
     "load_model": "storage",
     "list_weights": "storage",
     "weights_card": "storage",
+    "ContrastiveEmbedder": "contrastive",
+    "contrastive_delta": "gcnet",
     "embed_faces": "embedding",
     "OnnxEmbedder": "onnx",
     "export_onnx": "onnx",

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,11 +26,15 @@ class EmbedderOutput:
         logits: (B, C) class scores before softmax or sigmoid, or (J, B, C) where each of J domains has a classifier of
             its own; None where the model has no classifier.
         valence_arousal: (B, 2); None where the model does not regress them.
+        parts: what a loss takes beside these in training, by the name of its argument: (B, ...) tensors or tuples of them.
+        penalties: terms that the model itself adds to the loss in training, each a scalar.
     """
 
     embedding: Tensor
     logits: Tensor | None = None
     valence_arousal: Tensor | None = None
+    parts: dict[str, Any] = field(default_factory=dict)
+    penalties: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Embedder(nn.Module):
@@ -70,6 +74,15 @@ class Embedder(nn.Module):
         """Return the output from the backbone's maps (B, F, h, w)."""
         raise NotImplementedError
 
+    def training_output(self, images: Tensor, references: Tensor | None = None) -> EmbedderOutput:
+        """Return the output that a training step sees, of normalised images and, where the data have them, their references.
+
+        Models that train against references override it; a frozen backbone computes no gradient.
+        """
+        with torch.set_grad_enabled(not self.frozen):
+            maps = self.features(images)
+        return self.from_features(maps)
+
     def frozen_modules(self) -> Iterator[nn.Module]:
         """Yield the parts that `frozen` holds still."""
         yield from ()
@@ -104,6 +117,10 @@ class Embedder(nn.Module):
         with evaluation_mode(self), torch.inference_mode():
             parts = [self(block).embedding for block in torch.split(images, batch_size)]
         return torch.cat(parts).clone()
+
+    def represent(self, images: Tensor, batch_size: int = 256) -> Tensor:
+        """Return the vectors (N, d) that a contrast is taken of: the embeddings, unless a model says otherwise."""
+        return self.embed(images, batch_size)
 
     def train(self, mode: bool = True) -> Embedder:
         """Set the mode; what is frozen stays in evaluation mode, so that its statistics do not drift."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from exprembed.plots.curves import dimensionality_curve, knn_curve, rank_difference_curve, triplet_bars
+from exprembed.plots.curves import dimensionality_curve, knn_curve, rank_difference_curve, sweep_curve, triplet_bars
 from exprembed.plots.emotion_maps import EmotionGrid, emotion_globe, emotion_grid, emotion_map
+from exprembed.plots.faces import face_rows
 from exprembed.plots.maps import embedding_map, project
 from exprembed.plots.sheets import album_sheet, retrieval_sheet
 from exprembed.plots.style import expression_color
@@ -17,9 +18,11 @@ __all__ = [
     "emotion_grid",
     "emotion_map",
     "expression_color",
+    "face_rows",
     "knn_curve",
     "project",
     "rank_difference_curve",
     "retrieval_sheet",
+    "sweep_curve",
     "triplet_bars",
 ]

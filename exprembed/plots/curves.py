@@ -61,6 +61,24 @@ def dimensionality_curve(
     return _curve_figure(curves, title, "dimensions", measure, references)
 
 
+def sweep_curve(curves: Mapping[str, Curve], xlabel: str, title: str = "") -> Figure:
+    """Draw accuracy over a setting that is varied (GCNet, Fig. 11: the weight of the contrastive term).
+
+    Args:
+        curves: name -> (setting, accuracy in %) or (setting, mean, standard deviation).
+        xlabel: the setting.
+        title: text above the figure.
+
+    Raises:
+        BadInputError: no curve, or one whose parts differ in length.
+
+    Example:
+        >>> type(sweep_curve({"S1R1": ([0.1, 1.0], [60.0, 65.0])}, "weight")).__name__
+        'Figure'
+    """
+    return _curve_figure(curves, title, xlabel, "accuracy, %", None)
+
+
 def rank_difference_curve(
     n: Series, values: Series, ours: str = "ours", other: str = "other", title: str = ""
 ) -> Figure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
@@ -21,7 +20,7 @@ from exprembed.errors import unknown_name
 from exprembed.metrics import triplet_accuracy
 from exprembed.models.base import Embedder, EmbedderOutput
 from exprembed.training.objectives import Facts, Objective
-from exprembed.training.optimizers import OPTIMIZERS, convolution_weights
+from exprembed.training.optimizers import OPTIMIZERS, convolution_weights, make_schedule, parameter_groups
 from exprembed.training.recipe import Recipe
 
 
@@ -84,20 +83,26 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]  # the li
         """Return the loss of one step."""
         seed = seed_of(self.recipe.seed, batch.step)
         torch.manual_seed(seed)  # dropout
-        output = self._output(batch, torch.Generator().manual_seed(seed))
+        output = self._output(batch, seed)
         terms = [objective(output, batch) for objective in self.terms]
         for plan, term in zip(self.recipe.objectives, terms, strict=True):
             self.log(f"loss/{plan.loss}", term, prog_bar=True, batch_size=len(batch.inputs))
-        return torch.stack(terms).sum()
+        for name, penalty in output.penalties.items():
+            self.log(f"loss/{name}", penalty, batch_size=len(batch.inputs))
+        return torch.stack([*terms, *output.penalties.values()]).sum()
 
-    def _output(self, batch: Batch, generator: torch.Generator) -> EmbedderOutput:
+    def _output(self, batch: Batch, seed: int) -> EmbedderOutput:
         if batch.inputs.dtype != torch.uint8:  # cached maps of a frozen backbone
             return self.model.from_features(batch.inputs.float())
-        pixels = self.augmentation(batch.inputs.float() / 255, self._size(), generator)
-        images = self.model.preprocessing.normalize(pixels).contiguous(memory_format=torch.channels_last)
-        with torch.set_grad_enabled(not self.model.frozen):
-            maps = self.model.features(images)
-        return self.model.from_features(maps)
+        # One seed for both: a face and its reference are turned, cut and lit alike.
+        images, references = (self._varied(pixels, seed) for pixels in (batch.inputs, batch.references))
+        return self.model.training_output(images, references if len(references) else None)
+
+    def _varied(self, pixels: Tensor, seed: int) -> Tensor:
+        if not len(pixels):
+            return pixels
+        varied = self.augmentation(pixels.float() / 255, self._size(), torch.Generator().manual_seed(seed))
+        return self.model.preprocessing.normalize(varied).contiguous(memory_format=torch.channels_last)
 
     def _size(self) -> int:
         done = self.global_step / self.recipe.steps
@@ -123,32 +128,17 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]  # the li
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own form
         """Build the optimiser and the schedule, a function of the step alone."""
         recipe = self.recipe
-        backbone = {id(p) for module in self.model.frozen_modules() for p in module.parameters()}
-        convolutions = convolution_weights(self) if recipe.optimizer == "muon" else set()
-        found: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for parameter in self.parameters():
-            if parameter.requires_grad:
-                kind = id(parameter) in backbone, id(parameter) in convolutions
-                found.setdefault(kind, []).append(parameter)
-        groups = [
-            {
-                "params": parameters,
-                "lr": recipe.learning_rate * (recipe.backbone_learning_rate if of_backbone else 1.0),
-                "muon": by_muon,
-            }
-            for (of_backbone, by_muon), parameters in sorted(found.items(), key=lambda entry: entry[0])
-        ]
+        parameters = {name.removeprefix("model."): p for name, p in self.named_parameters() if p.requires_grad}
+        groups = parameter_groups(
+            parameters,
+            recipe.learning_rate,
+            recipe.learning_rates,
+            convolution_weights(self) if recipe.optimizer == "muon" else set(),
+        )
         optimizer = OPTIMIZERS[recipe.optimizer](groups, weight_decay=recipe.weight_decay)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
+        rate = make_schedule(recipe.schedule, recipe.steps, recipe.warmup, recipe.schedule_options)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def _rate(self, step: int) -> float:
-        if self.recipe.schedule == "constant":
-            return 1.0
-        warmup = max(1.0, self.recipe.warmup * self.recipe.steps)
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1.0, self.recipe.steps - warmup))))
 
 
 def _augmentation(recipe: Recipe) -> Augmentation:

@@ -32,12 +32,14 @@ class Facts:
         histogram: class distributions over the valence-arousal plane; None without faces that carry both.
         class_weights: (J, C) weight of each class in each domain; None where the model does not tell domains apart.
         domain_sizes: (J,) labelled training faces of each domain; None likewise.
+        neutral: number of the class "neutral", -1 where there is none.
     """
 
     num_classes: int
     embedding_dim: int
     class_counts: list[int]
     histogram: VAHistogram | None
+    neutral: int = -1
     class_weights: Tensor | None = None
     domain_sizes: Tensor | None = None
 
@@ -49,12 +51,13 @@ class Facts:
         both = labelled & np.isfinite(steps.valence_arousal).all(axis=1)
         histogram = VAHistogram(steps.valence_arousal[both], steps.labels[both], classes) if both.any() else None
         counts = np.bincount(steps.labels[labelled], minlength=classes).tolist()
+        neutral = model.classes.index("neutral") if "neutral" in model.classes else -1
         weights, sizes = None, None
         if model.domains:
             cells = steps.domains[labelled] * classes + steps.labels[labelled]
             table = np.bincount(cells, minlength=len(model.domains) * classes).reshape(-1, classes)
             weights, sizes = domain_weights(table, [len(names) for names in model.domains.values()])
-        return cls(classes, model.embedding_dim, counts, histogram, weights, sizes)
+        return cls(classes, model.embedding_dim, counts, histogram, neutral, weights, sizes)
 
 
 class Objective(nn.Module):
@@ -67,8 +70,9 @@ class Objective(nn.Module):
         self.plan = plan
         self.facts = facts
         self.loss = _loss(plan, facts)
-        told = inspect.signature(self.loss.forward).parameters
-        self.wants_va, self.wants_domains = "valence_arousal" in told, "domains" in told
+        taken = inspect.signature(self.loss.forward).parameters
+        # What a loss takes beside values and labels, by name; True where it cannot do without.
+        self.wants = {name: entry.default is entry.empty for name, entry in list(taken.items())[2:]}
         if plan.target == "va_histogram" and facts.histogram is None:
             raise BadInputError("the target va_histogram needs faces with expression, valence and arousal")
         self.miner = None if plan.miner is None else CategoryTripletMiner(**plan.miner)
@@ -85,21 +89,29 @@ class Objective(nn.Module):
             extra = {} if self.margins is None else {"margins": self.margins[batch.types]}
             term = self.loss(values, indices_tuple=tuple(batch.triplets.T), **extra)
         elif self.plan.target == "labels":
-            term = self._on_labels(values, batch)
+            term = self._on_labels(values, output, batch)
         else:
             target, there = self._target(batch)
             term = self.loss(values[there], target[there])
         weighted: Tensor = self.plan.weight * term
         return weighted
 
-    def _on_labels(self, values: Tensor, batch: Batch) -> Any:  # noqa: ANN401 - the loss's own
+    def _on_labels(self, values: Tensor, output: EmbedderOutput, batch: Batch) -> Any:  # noqa: ANN401 - the loss's own
         there = batch.labels >= 0
-        if self.wants_va:
+        if "valence_arousal" in self.wants:
             there = there & batch.valence_arousal.isfinite().all(dim=1)
         values, labels = values[..., there, :], batch.labels[there]  # (B, D), or (J, B, C) of J domains
-        extra: dict[str, Any] = {"valence_arousal": batch.valence_arousal[there]} if self.wants_va else {}
-        if self.wants_domains:
-            extra["domains"] = batch.domains[there]
+        told = {**output.parts, "valence_arousal": batch.valence_arousal, "domains": batch.domains}
+        extra: dict[str, Any] = {
+            name: tuple(part[there] for part in parts) if isinstance(parts, tuple) else parts[there]
+            for name, parts in told.items()
+            if name in self.wants
+        }
+        lacking = [name for name, needed in self.wants.items() if needed and name not in extra]
+        if lacking:
+            raise WrongUseError(
+                f"the loss {self.plan.loss!r} takes {', '.join(lacking)}, which this model does not give"
+            )
         if self.miner is not None:
             extra["indices_tuple"] = self.miner(values, labels)
         return self.loss(values, labels, **extra)

@@ -12,6 +12,9 @@ import yaml
 
 from exprembed.errors import BadInputError, WrongUseError, unknown_name
 
+# The names alone: reading a recipe loads no torch.
+OPTIMIZERS = ("adam", "adamw", "muon", "nesterov")
+SCHEDULES = ("constant", "cosine", "inverse")
 SAMPLERS = ("balanced", "triplets", "vote_triplets")
 OUTPUTS = ("embedding", "logits", "valence_arousal")
 TARGETS = ("triplets", "labels", "votes", "valence_arousal", "va_histogram")
@@ -28,6 +31,9 @@ class DataPlan:
         missing: "error", or "skip" to train without the faces whose file is absent (dead links) and count them.
         split: rows of this split only; None takes all.
         triplets: a TripletTable (.parquet) for the sampler "triplets"; readers that give one need none.
+        label: the column that names a face's class. For another than "expression" the model's classes are the column's
+            values, unless the recipe names them.
+        references: give each face its reference face (column `reference`) beside it; faces without one do not train.
         synthetic: rendered faces added to the others, with votes drawn from their expression.
         holdout: share of the faces, by content, kept out to watch progress on; exact copies of an image stay together.
     """
@@ -38,6 +44,8 @@ class DataPlan:
     missing: str = "error"
     split: str | None = "train"
     triplets: str | None = None
+    label: str = "expression"
+    references: bool = False
     synthetic: int = 0
     holdout: float = 0.04
 
@@ -75,17 +83,21 @@ class Recipe:
         about: one sentence for listings.
         model: `name` and arguments of a registered model.
         objectives: the terms of the loss.
-        init: weights whose backbone and trunk the model starts from; None starts from scratch.
+        init: weights that the model starts from; None starts from scratch.
+        init_parts: what it takes of them, by the start of their names.
         data: which faces train.
         sampler: `kind` (balanced, triplets, vote_triplets) and its arguments.
         augmentation: arguments of `Augmentation`; empty for its defaults; None for no variation.
         sizes: {share of the steps done: input size}: small inputs first make early steps cheap. Empty: always the
             model's own size. The last must be the model's.
-        optimizer: "adam", "adamw", or "muon" (Muon for convolutions, at ten times the learning rate, AdamW for the rest).
+        optimizer: "adam", "adamw", "muon" (Muon for convolutions, at ten times the learning rate, AdamW for the rest), or
+            "nesterov" (SGD with Nesterov's momentum of 0.9).
         learning_rate: the peak.
-        backbone_learning_rate: factor on it for the backbone.
-        weight_decay: of AdamW and Muon.
-        schedule: "constant", or "cosine" (linear warm-up over `warmup` of the steps, then a half cosine to 0).
+        learning_rates: factors on it by the start of a parameter's name ({"generator.decoder.": 10}).
+        weight_decay: of the optimizer; AdamW and Muon shrink weights by it, the others add it to the gradient.
+        schedule: "constant", "cosine" (linear warm-up over `warmup` of the steps, then a half cosine to 0), or "inverse",
+            (1 + gamma step)^-power.
+        schedule_options: gamma and power of "inverse".
         warmup: share of the steps.
         steps: optimiser steps.
         seed: of everything drawn: weights, batches, augmentation, dropout.
@@ -100,15 +112,17 @@ class Recipe:
     objectives: list[ObjectivePlan]
     about: str = ""
     init: str | None = None
+    init_parts: list[str] = field(default_factory=lambda: ["backbone.", "trunk.", "regressor."])
     data: DataPlan = field(default_factory=DataPlan)
     sampler: dict[str, Any] = field(default_factory=lambda: {"kind": "balanced", "batch_size": 96})
     augmentation: dict[str, Any] | None = field(default_factory=dict)
     sizes: dict[float, int] = field(default_factory=dict)
     optimizer: str = "adam"
     learning_rate: float = 5e-4
-    backbone_learning_rate: float = 1.0
+    learning_rates: dict[str, float] = field(default_factory=dict)
     weight_decay: float = 0.0
     schedule: str = "constant"
+    schedule_options: dict[str, float] = field(default_factory=dict)
     warmup: float = 0.1
     steps: int = 1000
     seed: int = 0
@@ -120,8 +134,8 @@ class Recipe:
     def __post_init__(self) -> None:
         """Refuse names and numbers that no run could use."""
         choices: list[tuple[str, Any, tuple[str, ...]]] = [
-            ("optimizer", self.optimizer, ("adam", "adamw", "muon")),
-            ("schedule", self.schedule, ("constant", "cosine")),
+            ("optimizer", self.optimizer, OPTIMIZERS),
+            ("schedule", self.schedule, SCHEDULES),
         ]
         choices += [("sampler", self.sampler.get("kind"), SAMPLERS), ("missing", self.data.missing, ("error", "skip"))]
         for plan in self.objectives:

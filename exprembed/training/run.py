@@ -79,8 +79,8 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     lightning.seed_everything(recipe.seed, verbose=False)
-    model = build_model(recipe)
     faces, triplets = read_faces(recipe.data)
+    model = build_model(recipe, faces)
     kept, watched = _split(faces, recipe.data.holdout)
     if recipe.data.synthetic:
         faces = _with_synthetic(faces, recipe.data.synthetic, folder / "synthetic")
@@ -88,8 +88,16 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
         kept = np.append(kept, np.ones(len(faces) - len(kept), bool))
         watched = np.append(watched, np.zeros(len(faces) - len(watched), bool))
     inputs = load_inputs(recipe, model, faces)
-    sampler = make_sampler(recipe, FaceTable(faces[kept]), triplets)
-    steps = StepDataset(inputs[kept], FaceTable(faces[kept]), sampler, model.classes, model.domains)
+    sampler = make_sampler(recipe, FaceTable(faces[kept]), triplets, model.classes)
+    steps = StepDataset(
+        inputs[kept],
+        FaceTable(faces[kept]),
+        sampler,
+        model.classes,
+        model.domains,
+        recipe.data.label,
+        recipe.data.references,
+    )
     module = TrainingModule(model, recipe, steps, _watch(inputs[watched], faces[watched]))
     write_json(folder / "recipe.json", recipe.to_dict())
     every = min(recipe.check_every, recipe.steps)
@@ -136,7 +144,8 @@ def fit(model: Embedder, recipe: Recipe, inputs: np.ndarray, faces: FaceTable) -
 
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    steps = StepDataset(inputs, faces, make_sampler(recipe, faces, None), model.classes, model.domains)
+    sampler = make_sampler(recipe, faces, None, model.classes)
+    steps = StepDataset(inputs, faces, sampler, model.classes, model.domains)
     module = TrainingModule(model, recipe, steps)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
     _trainer(recipe, **quiet).fit(module)
@@ -153,15 +162,17 @@ def _trainer(recipe: Recipe, **options: Any) -> Any:  # noqa: ANN401 - Lightning
     )
 
 
-def build_model(recipe: Recipe) -> Embedder:
-    """Build the recipe's model and start it from `recipe.init` where one is given."""
+def build_model(recipe: Recipe, faces: FaceTable | None = None) -> Embedder:
+    """Build the recipe's model and start it from `recipe.init` where one is given; `faces` name classes of their own."""
     options = dict(recipe.model)
     name = options.pop("name", None)
     if name is None:
         raise WrongUseError("the recipe's model has no name; say model: {name: fecnet, ...}")
+    if faces is not None and recipe.data.label != "expression" and "classes" not in options:
+        options["classes"] = sorted(_labels(recipe, faces).dropna().unique())
     model: Embedder = create_model(name, **options)
     if recipe.init is not None:
-        load_matching(model, recipe.init)
+        load_matching(model, recipe.init, recipe.init_parts)
     if recipe.sizes and sorted(recipe.sizes.items())[-1][1] != model.preprocessing.size:
         raise WrongUseError(f"the last of sizes must be the model's own {model.preprocessing.size}; got {recipe.sizes}")
     return model
@@ -184,6 +195,8 @@ def read_faces(plan: DataPlan) -> tuple[FaceTable, TripletTable | None]:
         if plan.split not in splits:
             raise unknown_name(f"split of {plan.dataset}", plan.split, splits)
         faces = FaceTable(faces[faces["split"] == plan.split])
+    if plan.references and "reference" in faces:
+        faces = FaceTable(faces[faces["reference"].notna()])
     if plan.missing == "skip":
         faces = FaceTable(faces[[Path(path).is_file() for path in faces["path"]]])
     if triplets is not None:
@@ -219,14 +232,16 @@ def load_inputs(recipe: Recipe, model: Embedder, faces: FaceTable) -> np.ndarray
     return load_pixels(faces, model.preprocessing.size, model.preprocessing.channels)
 
 
-def make_sampler(recipe: Recipe, faces: FaceTable, triplets: TripletTable | None) -> Sampler:
-    """Build the recipe's sampler."""
+def make_sampler(
+    recipe: Recipe, faces: FaceTable, triplets: TripletTable | None, classes: Sequence[str] = ()
+) -> Sampler:
+    """Build the recipe's sampler; beside references, faces of no class (the references themselves) are not drawn."""
     options = dict(recipe.sampler)
     kind = options.pop("kind")
     if kind == "balanced":
-        if "expression" not in faces:
-            raise BadInputError("balanced batches need the faces' expression, and the table has no such column")
-        return _call(BalancedSampler, faces["expression"].to_numpy(), seed=recipe.seed, **options)
+        labels = _labels(recipe, faces)
+        among = labels.isin(classes).to_numpy() if recipe.data.references else None
+        return _call(BalancedSampler, labels.to_numpy(), seed=recipe.seed, among=among, **options)
     if kind == "vote_triplets":
         return _call(VoteTripletSampler, faces, seed=recipe.seed, **options)
     if triplets is None:
@@ -235,6 +250,14 @@ def make_sampler(recipe: Recipe, faces: FaceTable, triplets: TripletTable | None
         )
     strong = triplets[triplets["agreement"] == "strong"] if "agreement" in triplets else triplets
     return _call(TripletSampler, faces, TripletTable(pd.DataFrame(strong)), seed=recipe.seed, **options)
+
+
+def _labels(recipe: Recipe, faces: FaceTable) -> pd.Series:
+    if recipe.data.label not in faces:
+        raise BadInputError(
+            f"the recipe takes classes from the faces' {recipe.data.label!r}, and the table has no such column"
+        )
+    return faces[recipe.data.label]
 
 
 def _call(cls: Callable[..., Sampler], *arguments: Any, **options: Any) -> Sampler:  # noqa: ANN401

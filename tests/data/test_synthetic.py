@@ -388,3 +388,13 @@ def test_wrong_images_are_not_saved(tmp_path):
 
 def test_action_units_of_the_issue_are_all_there():
     assert set(ACTION_UNITS) >= {1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 43}
+
+
+def test_each_sequence_has_its_own_scene():
+    """Light and pose must not tell the expression: no two people show it in one scene, nor one person two in one."""
+    scenes = {
+        (subject, name): tuple(render_sequence(name, 1, 2, subject, 32)[1][["yaw", "pitch", "light"]].iloc[0])
+        for subject in range(3)
+        for name in ("fear", "anger")
+    }
+    assert len(set(scenes.values())) == 6

@@ -99,3 +99,30 @@ def test_subject_folds(subjects, n):
     folds = subject_folds(subjects, n)
     for subject, fold in zip(subjects, folds, strict=True):
         assert fold == unique.index(subject) % n
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=2, unique=True), st.integers(2, 10), st.integers(0, 5), st.randoms())
+def test_subject_folds_are_the_papers(numbers, n, rows, random):
+    """By ID ascending, every n-th: no subject in two folds, sizes that differ by one at most, whatever the rows' order."""
+    if len(numbers) < n:
+        return
+    subjects = [f"S{number}" for number in numbers for _ in range(1 + rows)]
+    random.shuffle(subjects)
+    folds = subject_folds(subjects, n)
+    fold_of = dict(zip(subjects, folds.tolist(), strict=True))
+    assert all(fold_of[subject] == fold for subject, fold in zip(subjects, folds, strict=True))
+    for fold in range(n):
+        assert [number for number in sorted(numbers) if fold_of[f"S{number}"] == fold] == sorted(numbers)[fold::n]
+    sizes = np.bincount(list(fold_of.values()), minlength=n)
+    assert sizes.max() - sizes.min() <= 1
+
+
+def test_subject_folds_of_118_people():
+    """CK+'s ten: eight of twelve people and two of eleven."""
+    folds = subject_folds([f"S{number:03d}" for number in range(1, 119)], 10)
+    assert sorted(np.bincount(folds).tolist()) == [11, 11] + [12] * 8
+    assert folds[[0, 10, 117]].tolist() == [0, 0, 7]
+
+
+def test_subject_folds_take_mixed_ids():
+    assert subject_folds(["KA", "12", "a1b", "1", "a1", "S01", "S1"], 7).tolist() == [2, 1, 6, 0, 5, 3, 4]

@@ -1,4 +1,4 @@
-"""Muon beside AdamW: the update against a NumPy transcription, and who moves what."""
+"""Optimisers and schedules: updates and rates against NumPy transcriptions, and who moves what how fast."""
 
 import copy
 
@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from exprembed.training.optimizers import OPTIMIZERS, Muon, convolution_weights, orthogonalized
+from exprembed.errors import WrongUseError
+from exprembed.training.optimizers import (
+    OPTIMIZERS,
+    SCHEDULES,
+    Muon,
+    convolution_weights,
+    make_schedule,
+    orthogonalized,
+    parameter_groups,
+)
 
 
 @given(rows=st.integers(1, 40), columns=st.integers(1, 40), seed=st.integers(0, 1000))
@@ -111,3 +120,67 @@ def test_every_optimizer_lowers_a_loss(name):
         optimizer.step()
         losses.append(float(loss))
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_nesterov_equals_its_formula():
+    """v <- 0.9 v + g + decay w, w <- w - rate (g + decay w + 0.9 v), with g the gradient of a quadratic."""
+    start, target = np.array([1.0, -2.0, 0.5]), np.array([0.3, 0.1, -1.0])
+    weight = nn.Parameter(torch.tensor(start))
+    optimizer = OPTIMIZERS["nesterov"]([{"params": [weight], "lr": 0.05}], weight_decay=0.01)
+    w, v = start.copy(), np.zeros(3)
+    for _ in range(20):
+        optimizer.zero_grad()
+        ((weight - torch.tensor(target)) ** 2).sum().backward()
+        optimizer.step()
+        g = 2 * (w - target) + 0.01 * w
+        v = 0.9 * v + g
+        w = w - 0.05 * (g + 0.9 * v)
+        assert np.abs(weight.detach().numpy() - w).max() < 1e-12
+
+
+def test_inverse_is_caffes_policy():
+    """base_lr (1 + gamma iter)^-power."""
+    rate = make_schedule("inverse", 300_000, 0.1, {"gamma": 1e-4, "power": 0.75})
+    assert rate(0) == 1.0
+    for step in (1, 5000, 300_000):
+        assert rate(step) == pytest.approx((1 + 1e-4 * step) ** -0.75, rel=1e-12)
+    assert [make_schedule("constant", 10, 0.1, {})(step) for step in (0, 9)] == [1.0, 1.0]
+    cosine = make_schedule("cosine", 100, 0.1, {})
+    assert [cosine(0), cosine(10), cosine(55), cosine(100)] == pytest.approx([1 / 11, 1.0, 0.5, 0.0], abs=1e-12)
+    for name in ("inverse", "cosine"):
+        with pytest.raises(WrongUseError, match=f"options of the schedule '{name}'"):
+            make_schedule(name, 10, 0.1, {"gama": 1.0})
+
+
+def test_each_part_has_its_rate():
+    net = nn.ModuleDict(
+        {"encoder": nn.Linear(2, 2), "decoder": nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})}
+    )
+    named = dict(net.named_parameters())
+    groups = parameter_groups(named, 0.1, {"decoder.": 10, "decoder.b.": 0.5, "encoder.bias": 0})
+    found = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert {name: found[id(p)] for name, p in named.items()} == pytest.approx(
+        {
+            "encoder.weight": 0.1,
+            "encoder.bias": 0.0,
+            "decoder.a.weight": 1.0,
+            "decoder.a.bias": 1.0,
+            "decoder.b.weight": 0.05,
+            "decoder.b.bias": 0.05,
+        }
+    )
+    assert sum(len(group["params"]) for group in groups) == len(named)
+    (one,) = parameter_groups(named, 0.1, {})
+    assert (one["lr"], one["muon"]) == (0.1, False)
+    with pytest.raises(WrongUseError, match=r"did you mean 'decoder\.'"):
+        parameter_groups(named, 0.1, {"decodr.": 10})
+    with pytest.raises(WrongUseError, match="must not be negative"):
+        parameter_groups(named, 0.1, {"decoder.": -1})
+
+
+def test_recipes_name_what_there_is():
+    """The recipe's lists stand apart, so that reading one loads no torch."""
+    from exprembed.training import recipe
+
+    assert set(recipe.OPTIMIZERS) == set(OPTIMIZERS)
+    assert set(recipe.SCHEDULES) == set(SCHEDULES)
