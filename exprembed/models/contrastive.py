@@ -78,6 +78,8 @@ class ContrastiveEmbedder(Embedder):
         if self.kind == "subject_mean":
             raise WrongUseError('the reference "subject_mean" needs to know who is who: embed(images, subjects=[...])')
         self.check(images)
+        if self.kind == "generated" and self.source is None:
+            return EmbedderOutput(self.base(images).embedding)  # that is GCNet's own
         vectors = self.base.represent(images)
         if self.face is not None:
             return EmbedderOutput(contrastive_delta(vectors, self.face.to(vectors).expand_as(vectors)))

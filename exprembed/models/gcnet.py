@@ -41,8 +41,8 @@ def contrastive_delta(codes: Tensor, references: Tensor) -> Tensor:
     Paper: Kim et al., equation (2) and the sentence after it.
 
     Example:
-        >>> contrastive_delta(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 2.0]])).round(decimals=2).tolist()
-        [[0.6, 0.2]]
+        >>> contrastive_delta(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 2.0]])).round(decimals=2)
+        tensor([[0.6000, 0.2000]])
     """
     half = codes.dtype in (torch.float16, torch.bfloat16)
     a, b = (codes.float(), references.float()) if half else (codes, references)

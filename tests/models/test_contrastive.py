@@ -32,6 +32,10 @@ def test_generated_of_gcnet_is_its_own_embedding(gcnet):
     assert torch.allclose(model.embed(images), gcnet.embed(images), atol=1e-6)
     assert torch.equal(model.reference(images), gcnet.reference(images))
     assert model.embedding_dim == gcnet.embedding_dim
+    bright = GCNet(backbone="gcnet_cnn_small").train(False)
+    bright.generator.decoder.last.running_mean.fill_(-9)  # G(X) may leave [0, 1], where ReLU alone ends the decoder
+    assert float(bright.reference(images).max()) > 1.2
+    assert torch.equal(ContrastiveEmbedder(bright).embed(images), bright.embed(images))
     assert model.fingerprint != gcnet.fingerprint
 
 
