@@ -234,7 +234,14 @@ def test_every_recipe_reads_and_builds(name):
         if model.domains
         else (None, None)
     )
-    facts = Facts(len(model.classes), model.embedding_dim, [3] * len(model.classes), None, weights, sizes)
+    facts = Facts(
+        len(model.classes),
+        model.embedding_dim,
+        [3] * len(model.classes),
+        None,
+        class_weights=weights,
+        domain_sizes=sizes,
+    )
     assert [Objective(plan, facts) for plan in recipe.objectives]
 
 
