@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+_LETTER = 0.075  # inches that a letter of a row's name takes at most
+
+
 def face_rows(rows: Mapping[str, np.ndarray], title: str = "") -> Figure:
     """Draw rows of pictures under each other, a column for each face (GCNet, Fig. 4, 8 and 10).
 
@@ -35,8 +38,11 @@ def face_rows(rows: Mapping[str, np.ndarray], title: str = "") -> Figure:
     if not rows or len(set(lengths.values())) != 1 or not max(lengths.values()):
         raise BadInputError(f"rows of as many pictures each are due; got {lengths}")
     columns = next(iter(lengths.values()))
-    figure = new_figure(1.3 + 0.9 * columns, 0.4 + 0.95 * len(rows))
-    axes = figure.subplots(len(rows), columns, squeeze=False)
+    label = 0.2 + _LETTER * max(map(len, rows))  # inches
+    width, height = label + 0.9 * columns, 0.4 + 0.95 * len(rows)
+    figure = new_figure(width, height)
+    places = {"left": label / width, "right": 1.0, "bottom": 0.02, "top": 1 - 0.4 / height}
+    axes = figure.subplots(len(rows), columns, squeeze=False, gridspec_kw=places)
     for line, (name, pictures) in zip(axes, rows.items(), strict=True):
         for axis, picture in zip(line, pictures, strict=True):
             values = picture / 255 if picture.dtype == np.uint8 else np.clip(picture, 0, 1)
