@@ -100,3 +100,17 @@ def test_an_adjacency_of_ones_own(rendered, tmp_path):
     recipe.objectives = recipe.objectives[:1]
     result = train(recipe, tmp_path / "run", progress=False)
     assert torch.equal(load_model(result.weights).graph.adjacency, torch.eye(9))
+
+
+def test_the_graph_alone_trains_on_cached_features(rendered, tmp_path, monkeypatch):
+    """A frozen backbone runs once; what is cached is x, so that the graph trains in seconds."""
+    monkeypatch.setenv("EXPREMBED_CACHE", str(tmp_path / "cache"))
+    quick = ["steps=3", "sampler.batch_size=16", "threads=null", "augmentation=null", "model.freeze_backbone=true"]
+    recipe = load_recipe("emotion-gcn-small", [f"data.path={rendered[0]}", *quick])
+    torch.manual_seed(recipe.seed)
+    before = build_model(recipe).state_dict()
+    after = train(recipe, tmp_path / "run", progress=False).model.state_dict()
+    assert not moved(before, after, "backbone.")
+    assert len(moved(before, after, "graph.")) == 2
+    (stored,) = (tmp_path / "cache").glob("features-*.npy")
+    assert np.load(stored, mmap_mode="r").shape[1:] == (256, 1, 1)
