@@ -132,10 +132,10 @@ def _beaten(measures: Mapping[str, Mapping[str, Measure]]) -> Iterable[str]:
         ours = measures.get(name, {}).get("accuracy")
         if single is not None and ours is not None:
             gain, deviation = ours.mean - single.mean, max(ours.std, single.std)
-            verdict = "beyond" if gain > deviation else "not beyond"
+            verdict = "more than" if abs(gain) > deviation else "not more than"
             yield (
-                f"{name} differs from the single task by {gain:+.1f} points of accuracy: {verdict} one deviation over "
-                f"seeds ({deviation:.1f})."
+                f"{name} stands {abs(gain):.1f} points of accuracy {'above' if gain > 0 else 'below'} the single task: {verdict} "
+                f"one deviation over seeds ({deviation:.1f})."
             )
 
 
