@@ -179,7 +179,7 @@ def write(
         anew: embed all files, whatever an earlier run left.
 
     Raises:
-        BadInputError: not a single face; an earlier `out` stays as it is.
+        BadInputError: not a single face; an earlier `out` stays as it is, and `skipped.csv` beside it lists why.
     """
     store = ResultStore(out, settings, vector_columns(model.embedding_dim), known, attrs_of(model))
     todo = list(paths) if anew else store.take_up(paths)
@@ -189,6 +189,7 @@ def write(
     count, skipped = store.finish()
     skipped = [*left_out, *skipped]
     if not count:
+        write_skipped(Path(out).parent / "skipped.csv", skipped)
         raise no_face(len(paths), skipped)
     return Written(count, len(paths) - len(todo), skipped)
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from exprembed.errors import BadInputError
 from exprembed.pipeline import embed
 
 
@@ -92,3 +93,15 @@ def test_thousands_of_tiny_files(model, tmp_path):
     table = embed(folder, model, tmp_path / "faces.parquet", aligned=True)
     assert len(table) == 1
     assert len(pd.read_csv(tmp_path / "skipped.csv")) == 2000
+
+
+def test_a_folder_without_a_single_face_is_listed_file_by_file(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for i in range(5):
+        (tmp_path / "photos" / f"{i}.png").write_bytes(b"")
+    with pytest.raises(BadInputError, match="no face in 5 files"):
+        embed(tmp_path / "photos", out=tmp_path / "out.parquet", aligned=True)
+    listed = pd.read_csv(tmp_path / "skipped.csv")
+    assert len(listed) == 5
+    assert listed["reason"].str.contains("is empty").all()
+    assert not (tmp_path / "out.parquet").exists()
