@@ -68,10 +68,11 @@ def test_a_foreign_skipped_csv_is_left_alone(cli, photos, weights, tmp_path):
 
 def test_nothing_but_bad_files_is_3(cli, weights, tmp_path):
     (tmp_path / "a.jpg").write_text("hello")
-    done = cli("embed", tmp_path / "a.jpg", "--aligned", "--model", weights)
+    done = cli("embed", tmp_path / "a.jpg", "--aligned", "--model", weights, "--out", tmp_path / "faces.parquet")
     assert done.code == 3
     assert "no face in 1 file" in done.err
     assert "looks like text" in done.err
+    assert "looks like text" in (tmp_path / "skipped.csv").read_text()
 
 
 def test_found_faces_and_their_crops(cli, photos, weights, detector, tmp_path):
