@@ -49,7 +49,9 @@ class FaceOptions:
     faces: Annotated[str, typer.Option(help="Faces taken from each photo: all or largest.")] = "all"
     min_face: Annotated[
         float,
-        typer.Option(help="Narrowest face in pixels that is looked for and kept; 40 searches in half the time.", min=0),
+        typer.Option(
+            help="Narrowest face in pixels that is looked for and kept; a larger number searches faster.", min=0
+        ),
     ] = 20.0
     min_score: Annotated[
         float | None, typer.Option(help="Leave out faces of which the detector is less sure, 0 to 1.", min=0, max=1)

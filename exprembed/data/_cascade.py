@@ -1,8 +1,8 @@
 """The three networks of MTCNN over many pictures at once: each level of each size together, then all candidates together.
 
 facenet-pytorch brings the networks and their weights. Its own loop cuts candidates out one by one, and pads what reaches
-beyond the picture by cutting it off; here they are sampled together, and grey lies beyond the picture. Its networks run
-three times as fast on channels that lie beside each other in memory.
+beyond the picture by cutting it off; here they are sampled together, and grey lies beyond the picture. Its max
+pooling is quicker on channels that lie beside each other in memory.
 """
 
 from __future__ import annotations

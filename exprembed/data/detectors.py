@@ -27,7 +27,7 @@ class MTCNNDetector:
     at sizes between those of the first.
 
     Args:
-        min_face: smallest face that is looked for, in pixels of the picture: twice the size, a quarter of the time. In
+        min_face: smallest face that is looked for, in pixels of the picture: twice the size, a quarter of the first network's work. In
             small pictures the limit is three tenths of the short side at most.
         max_side: pictures with a longer side are shrunk to it; such a picture shows no face below 20 / `max_side` of
             that side.
@@ -79,10 +79,9 @@ class MTCNNDetector:
 
         views = [self._shrunk(image) for image in images]
         found: list[list[DetectedFace]] = [[] for _ in images]
-        for batch in _same_size(views):
+        for batch in _same_size(images, views):
             short, long = sorted(views[batch[0]].shape[:2])
-            # Batches have one size now; they may have had others before they were shrunk.
-            scale = min(long / max(images[i].size) for i in batch)
+            scale = long / max(images[batch[0]].size)
             least = max(min(self.min_face * scale, 0.3 * short), _MTCNN_SIDE * long / self.max_side)
             pixels = torch.from_numpy(np.stack([views[i] for i in batch]))
             faces = self._cascade(pixels, least * factor, thresholds)
@@ -190,11 +189,11 @@ class YuNetDetector:
         return [self.detect(image) for image in images]
 
 
-def _same_size(views: Sequence[np.ndarray]) -> Iterator[list[int]]:
-    """Yield the numbers of views that can run as one batch: of one size, and not too many pixels together."""
+def _same_size(images: Sequence[Image.Image], views: Sequence[np.ndarray]) -> Iterator[list[int]]:
+    """Yield the numbers of views that can run as one batch: of one size, before too, and not too many pixels together."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, view in enumerate(views):
-        groups.setdefault(view.shape, []).append(i)
+        groups.setdefault((*view.shape, *images[i].size), []).append(i)
     for members in groups.values():
         step = max(1, 3 * _BATCH_PIXELS // views[members[0]].size)
         yield from (members[i : i + step] for i in range(0, len(members), step))
