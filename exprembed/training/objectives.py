@@ -126,17 +126,15 @@ class Objective(nn.Module):
         return self.facts.histogram(batch.valence_arousal.nan_to_num()), there
 
 
-def _loss(plan: ObjectivePlan, facts: Facts) -> Any:  # noqa: ANN401 - ours or pytorch-metric-learning's
-    from pytorch_metric_learning import losses as others
+def _loss(plan: ObjectivePlan, facts: Facts) -> Any:  # noqa: ANN401 - ours, pytorch-metric-learning's or torch's
+    from pytorch_metric_learning import losses as metric_losses
 
-    if plan.loss in LOSSES.items():
-        cls: Any = LOSSES.get(plan.loss)
-    elif plan.loss.endswith("Loss") and hasattr(others, plan.loss):
-        cls = getattr(others, plan.loss)
-    else:
-        raise unknown_name(
-            "loss", plan.loss, [*LOSSES.items(), *(name for name in dir(others) if name.endswith("Loss"))]
-        )
+    others = {
+        name: getattr(place, name) for place in (nn, metric_losses) for name in dir(place) if name.endswith("Loss")
+    }
+    if plan.loss not in LOSSES.items() and plan.loss not in others:
+        raise unknown_name("loss", plan.loss, [*LOSSES.items(), *others])
+    cls: Any = LOSSES.get(plan.loss) if plan.loss in LOSSES.items() else others[plan.loss]
     known = inspect.signature(cls).parameters
     for option in plan.options:
         if option not in known and not any(entry.kind is entry.VAR_KEYWORD for entry in known.values()):

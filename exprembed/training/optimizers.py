@@ -1,4 +1,4 @@
-"""Optimisers, which parameters they move how fast, and schedules: Muon beside AdamW, Nesterov, the inverse decay."""
+"""Optimisers, which parameters they move how fast, and schedules: Muon beside AdamW, SGD with momentum, the inverse decay."""
 
 from __future__ import annotations
 
@@ -171,4 +171,6 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "muon": Muon,
     # v <- 0.9 v + g, w <- w - rate (g + 0.9 v)
     "nesterov": functools.partial(torch.optim.SGD, momentum=0.9, nesterov=True),
+    # v <- 0.9 v + g, w <- w - rate v
+    "sgd": functools.partial(torch.optim.SGD, momentum=0.9),
 }

@@ -13,7 +13,7 @@ import yaml
 from exprembed.errors import BadInputError, WrongUseError, unknown_name
 
 # The names alone: reading a recipe loads no torch.
-OPTIMIZERS = ("adam", "adamw", "muon", "nesterov")
+OPTIMIZERS = ("adam", "adamw", "muon", "nesterov", "sgd")
 SCHEDULES = ("constant", "cosine", "inverse")
 SAMPLERS = ("balanced", "triplets", "vote_triplets")
 OUTPUTS = ("embedding", "logits", "valence_arousal")
@@ -55,7 +55,8 @@ class ObjectivePlan:
     """One term of the loss: which loss, on which output, against which target.
 
     Attributes:
-        loss: a registered loss, or the name of a pytorch-metric-learning loss ("TripletMarginLoss").
+        loss: a registered loss, or the name of a loss of pytorch-metric-learning ("TripletMarginLoss") or of torch
+            ("MSELoss").
         input: "embedding", "logits" or "valence_arousal", an output of the model.
         target: "triplets" (a, b, odd), "labels" (class numbers, with valence and arousal for losses that take them),
             "votes" (distributions), "valence_arousal", or "va_histogram" (the class distribution of the face's bin
@@ -90,8 +91,8 @@ class Recipe:
         augmentation: arguments of `Augmentation`; empty for its defaults; None for no variation.
         sizes: {share of the steps done: input size}: small inputs first make early steps cheap. Empty: always the
             model's own size. The last must be the model's.
-        optimizer: "adam", "adamw", "muon" (Muon for convolutions, at ten times the learning rate, AdamW for the rest), or
-            "nesterov" (SGD with Nesterov's momentum of 0.9).
+        optimizer: "adam", "adamw", "muon" (Muon for convolutions, at ten times the learning rate, AdamW for the rest),
+            "nesterov" (SGD with Nesterov's momentum of 0.9) or "sgd" (SGD with momentum 0.9).
         learning_rate: the peak.
         learning_rates: factors on it by the start of a parameter's name ({"generator.decoder.": 10}).
         weight_decay: of the optimizer; AdamW and Muon shrink weights by it, the others add it to the gradient.

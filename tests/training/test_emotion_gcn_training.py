@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from exprembed.data.synthetic import render_faces, save_faces
 from exprembed.data.tables import EXPRESSIONS
+from exprembed.errors import WrongUseError
 from exprembed.losses import CCCLoss
 from exprembed.models import load_model
 from exprembed.training import load_recipe, train
@@ -65,6 +66,16 @@ def test_a_step_at_the_thesis_size(affectnet, tmp_path):
     assert len(moved(before, after, "backbone.body.0.denseblock4.")) > 50
     assert all(torch.isfinite(value).all() for value in after.values())
     assert [term.plan.loss for term in result.objectives] == ["weighted_cross_entropy", "ccc"]
+
+
+def test_mean_square_is_torchs(rendered, tmp_path):
+    """Thesis (5.1.5), half the square of each, averaged over the batch: the mean over both columns."""
+    path, _ = rendered
+    recipe = load_recipe("emotion-gcn-small", [f"data.path={path}", "steps=1", "objectives.1.loss=MSELoss"])
+    term = train(recipe, tmp_path / "run", progress=False).objectives[1].loss
+    assert isinstance(term, torch.nn.MSELoss)
+    with pytest.raises(WrongUseError, match="did you mean 'MSELoss'"):
+        train(load_recipe("emotion-gcn-small", [f"data.path={path}", "objectives.1.loss=MSELos"]), tmp_path)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])

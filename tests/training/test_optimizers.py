@@ -122,11 +122,12 @@ def test_every_optimizer_lowers_a_loss(name):
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_nesterov_equals_its_formula():
-    """v <- 0.9 v + g + decay w, w <- w - rate (g + decay w + 0.9 v), with g the gradient of a quadratic."""
+@pytest.mark.parametrize("name", ["nesterov", "sgd"])
+def test_momentum_equals_its_formula(name):
+    """v <- 0.9 v + h, w <- w - rate v, Nesterov's - rate (h + 0.9 v); h = g + decay w, g the gradient of a quadratic."""
     start, target = np.array([1.0, -2.0, 0.5]), np.array([0.3, 0.1, -1.0])
     weight = nn.Parameter(torch.tensor(start))
-    optimizer = OPTIMIZERS["nesterov"]([{"params": [weight], "lr": 0.05}], weight_decay=0.01)
+    optimizer = OPTIMIZERS[name]([{"params": [weight], "lr": 0.05}], weight_decay=0.01)
     w, v = start.copy(), np.zeros(3)
     for _ in range(20):
         optimizer.zero_grad()
@@ -134,7 +135,7 @@ def test_nesterov_equals_its_formula():
         optimizer.step()
         g = 2 * (w - target) + 0.01 * w
         v = 0.9 * v + g
-        w = w - 0.05 * (g + 0.9 * v)
+        w = w - 0.05 * (g + 0.9 * v if name == "nesterov" else v)
         assert np.abs(weight.detach().numpy() - w).max() < 1e-12
 
 
