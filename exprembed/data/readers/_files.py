@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+import pandas as pd
 
 from exprembed.data.images import IMAGE_SUFFIXES
 from exprembed.errors import BadInputError, unknown_name
@@ -59,8 +60,7 @@ def present(
     Raises:
         BadInputError: an image is absent and `missing` is "raise"; no image is there at all.
     """
-    if missing not in get_args(Missing):
-        raise unknown_name("choice of missing", missing, get_args(Missing))
+    check_missing(missing)
     there = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
     absent = [name for name in names if name not in there]
     if absent and missing == "raise":
@@ -73,3 +73,28 @@ def present(
         extra = sorted(name for name in there.difference(listed) if Path(name).suffix.lower() in IMAGE_SUFFIXES)
         skipped.extend(Skipped(str(folder / name), f"not named in {source.name}") for name in extra)
     return np.array([name in there for name in names], dtype=bool)
+
+
+def check_missing(missing: str) -> None:
+    """Raise WrongUseError for an unknown choice of `missing`."""
+    if missing not in get_args(Missing):
+        raise unknown_name("choice of missing", missing, get_args(Missing))
+
+
+def drop_absent(rows: pd.DataFrame, source: Path, missing: Missing, skipped: list[Skipped]) -> pd.DataFrame:
+    """Return the rows whose image (column `path`) is there; the others are appended to `skipped`.
+
+    Raises:
+        BadInputError: an image is absent and `missing` is "raise"; no image is there at all.
+    """
+    there = np.array([Path(file).is_file() for file in rows["path"]], bool)
+    absent = rows["path"][~there]
+    if len(absent) and missing == "raise":
+        raise BadInputError(
+            f"{len(absent)} of {len(rows)} images are absent, first {absent.iloc[0]}; complete the folder, or pass "
+            'missing="skip" to leave their rows out'
+        )
+    skipped += [Skipped(str(file), "its image is absent") for file in absent]
+    if not there.any():
+        raise BadInputError(f"{source} holds none of the {len(rows)} images that its lists name")
+    return rows[there]

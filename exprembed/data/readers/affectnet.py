@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from exprembed.data.readers import READERS
-from exprembed.data.readers._files import Missing
+from exprembed.data.readers._files import Missing, check_missing, drop_absent
 from exprembed.data.tables import EXPRESSIONS, FaceTable
 from exprembed.errors import BadInputError, WrongUseError, unknown_name
 from exprembed.files import Skipped
@@ -77,8 +77,7 @@ def read_affectnet(
     """
     if split is not None and split not in _LISTS:
         raise unknown_name("AffectNet split", split, _LISTS)
-    if missing not in get_args(Missing):
-        raise unknown_name("choice of missing", missing, get_args(Missing))
+    check_missing(missing)
     root = Path(path)
     if not root.is_dir():
         raise BadInputError(f"{root} is not a folder; the folder of AffectNet is due")
@@ -94,18 +93,7 @@ def read_affectnet(
         rows = pd.concat([_annotated(root / _SETS[name], name, left_out) for name in splits])
     else:
         raise BadInputError(f"{root} is no AffectNet folder: it lacks {_LISTS['train']} and {_SETS['train']}")
-    rows = _once(rows, left_out)
-    there = np.array([Path(file).is_file() for file in rows["path"]], bool)
-    absent = rows["path"][~there]
-    if len(absent) and missing == "raise":
-        raise BadInputError(
-            f"{len(absent)} of {len(rows)} images are absent, first {absent.iloc[0]}; complete the folder, or pass "
-            'missing="skip" to leave their rows out'
-        )
-    left_out += [Skipped(str(file), "its image is absent") for file in absent]
-    if not there.any():
-        raise BadInputError(f"{root} holds none of the {len(rows)} images that its lists name")
-    return FaceTable(rows[there])
+    return FaceTable(drop_absent(_once(rows, left_out), root, missing, left_out))
 
 
 def _once(rows: pd.DataFrame, left_out: list[Skipped]) -> pd.DataFrame:
