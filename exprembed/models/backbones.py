@@ -149,6 +149,12 @@ def resnet18() -> Backbone:
     return _torchvision("resnet18", 512, lambda net: nn.Sequential(*list(net.children())[:-2]))
 
 
+@BACKBONES.register("resnet50")
+def resnet50() -> Backbone:
+    """Torchvision's ResNet-50 up to its last stage: (B, 3, 224, 224) to (B, 2048, 7, 7)."""
+    return _torchvision("resnet50", 2048, lambda net: nn.Sequential(*list(net.children())[:-2]))
+
+
 @BACKBONES.register("densenet121")
 def densenet121() -> Backbone:
     """Torchvision's DenseNet-121 features with the closing ReLU: (B, 3, 224, 224) to (B, 1024, 7, 7)."""
