@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 evaluate_app = typer.Typer(
     no_args_is_help=True, help="Score vectors on triplets, by kNN, by retrieval; run a paper's protocol."
 )
+
+# Verb of a paper's protocol -> what it is; the module bears the same name.
+PAPERS = {
+    "fec": "Tables and figures of the FECNet paper",
+    "cake": "Tables and figures of the CAKE paper",
+    "gcnet": "Tables and figures of the GCNet paper",
+    "metric-losses": "The thesis's comparison of metric losses",
+    "emotion-gcn": "The thesis's comparison of Emotion-GCN with single-task and multi-task networks",
+}
 
 VectorsOption = Annotated[
     Path, typer.Option(help="Parquet file of 'exprembed embed'.", show_default=False, metavar="FILE")
@@ -102,6 +111,55 @@ def knn(
     show(as_json, document, table((label, "AUC-ROC, %"), rows), f"{how}, k = {k}, {kind}; chance 50 %")
 
 
+def svm(
+    gallery: Annotated[Path, typer.Option(help="Vectors with known classes.", show_default=False, metavar="FILE")],
+    queries: Annotated[
+        Path | None, typer.Option(help="Vectors to classify. Default: 5 folds of the gallery.", metavar="FILE")
+    ] = None,
+    label: LabelOption = "expression",
+    folds: Annotated[int, typer.Option(help="Folds of the gallery, where there are no queries.", min=2)] = 5,
+    kernel: Annotated[str, typer.Option(help="rbf, linear, poly or sigmoid.")] = "rbf",
+    weight: Annotated[float, typer.Option("-C", help="Weight of the errors.")] = 1.0,
+    device: Annotated[str, typer.Option(help="cpu, or cuda with cuML.")] = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Classify faces by a support vector machine on their vectors: the accuracy of each class, and their mean.
+
+    Exit codes: 0 done; 2 wrong use; 3 bad input.
+    """
+    import numpy as np
+    from sklearn.metrics import recall_score
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    from exprembed.index import svm_classifier
+
+    file = read_vectors(gallery)
+    known, truth = labels_of(file, gallery, label)
+    machine = svm_classifier(weight, kernel, device)
+    if queries is None:
+        rarest = truth.value_counts().index[-1]
+        if (truth == rarest).sum() < folds:
+            raise BadInputError(
+                f"{folds} folds need as many faces in every class; {rarest!r} has {(truth == rarest).sum()}"
+            )
+        dealt = StratifiedKFold(folds, shuffle=True, random_state=0)
+        named, how = cross_val_predict(machine, known, truth, cv=dealt), f"{len(truth):,} faces in {folds} folds"
+    else:
+        other = read_vectors(queries)
+        _same_model(gallery, file.model, queries, other.model)
+        asked, asked_truth = labels_of(other, queries, label)
+        named = machine.fit(known.to_numpy(), truth.to_numpy(str)).predict(asked.to_numpy())
+        truth, how = asked_truth, f"{len(asked):,} queries, {len(known):,} gallery faces"
+    classes = np.unique(truth.to_numpy(str)).tolist()
+    shares = recall_score(truth.to_numpy(str), named, labels=classes, average=None)
+    by_class = dict(zip(classes, shares.tolist(), strict=True))
+    mean = float(np.mean(shares))
+    rows = [("mean", 100 * mean), *((name, 100 * share) for name, share in by_class.items())]
+    options = {"kernel": kernel, "C": weight, "folds": None if queries else folds}
+    document = {"mean": mean, "by_class": by_class, "n": len(truth), **options}
+    show(as_json, document, table((label, "accuracy, %"), rows), f"{how}, {kernel} kernel, C = {weight:g}")
+
+
 def retrieval(
     vectors: VectorsOption,
     k: Annotated[int, typer.Option("-k", help="Faces retrieved for each query.", min=1)] = 10,
@@ -146,16 +204,8 @@ def retrieval(
     show(as_json, document, table((label, f"precision@{k}, %", "base rate, %"), rows), note)
 
 
-def fec(context: typer.Context) -> None:
-    """Run the protocol of the FECNet paper and print its tables beside ours; from a checkout of the project.
-
-    The arguments are those of evaluation/fec.py: 'exprembed evaluate fec --help' lists them.
-    """
-    _protocol("fec").app(args=list(context.args), prog_name="exprembed evaluate fec")
-
-
-def _protocol(name: str) -> Any:  # noqa: ANN401 - a module outside the package
-    """Import evaluation/<name>.py of the checkout that this package is part of."""
+def _protocol(name: str) -> typer.Typer:
+    """Return the command of evaluation/<name>.py of the checkout that this package is part of."""
     root = Path(__file__).resolve().parents[2]
     if not (root / "evaluation" / f"{name}.py").is_file():
         raise WrongUseError(
@@ -163,7 +213,12 @@ def _protocol(name: str) -> Any:  # noqa: ANN401 - a module outside the package
         )
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
-    return importlib.import_module(f"evaluation.{name}")
+    module = importlib.import_module(f"evaluation.{name}")
+    if hasattr(module, "app"):
+        return cast(typer.Typer, module.app)
+    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    app.command()(module.main)
+    return app
 
 
 def _same_model(one: Path, first: str | None, other: Path, second: str | None) -> None:
@@ -171,9 +226,17 @@ def _same_model(one: Path, first: str | None, other: Path, second: str | None) -
         raise BadInputError(f"{one} and {other} hold vectors of two different models; embed both with the same weights")
 
 
-for _verb in (triplets, knn, retrieval):
+def _add_paper(verb: str, about: str) -> None:
+    name = verb.replace("-", "_")
+
+    def run(context: typer.Context) -> None:
+        _protocol(name)(args=list(context.args), prog_name=f"exprembed evaluate {verb}")
+
+    words = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+    evaluate_app.command(verb, context_settings=words, help=f"{about}: evaluation/{name}.py of a checkout.")(run)
+
+
+for _verb in (triplets, knn, svm, retrieval):
     add_verb(evaluate_app, _verb)
-evaluate_app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-    help="Run the protocol of the FECNet paper; its arguments are those of evaluation/fec.py.",
-)(fec)
+for _paper, _about in PAPERS.items():
+    _add_paper(_paper, _about)

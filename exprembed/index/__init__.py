@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from exprembed.index.expression_index import ExpressionIndex
     from exprembed.index.knn import KNNClassifier
     from exprembed.index.results import SearchResult
+    from exprembed.index.svm import svm_classifier
     from exprembed.index.valence_arousal import AVFromEmbedding
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "ShardedIndex",
     "best_of_bursts",
     "summarize_album",
+    "svm_classifier",
 ]
 
 _HOMES = {
@@ -34,6 +36,7 @@ _HOMES = {
     "ShardedIndex": "distributed",
     "best_of_bursts": "bursts",
     "summarize_album": "albums",
+    "svm_classifier": "svm",
 }
 
 

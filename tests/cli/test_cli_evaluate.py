@@ -5,10 +5,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from exprembed.cli.evaluate import PAPERS
 from exprembed.data.synthetic import synthetic_triplets
 from exprembed.data.tables import FaceTable
-from exprembed.index import summarize_album
-from exprembed.metrics import cross_validated_knn_auc, expression_retrieval_precision, knn_auc_roc, triplet_accuracy
+from exprembed.index import summarize_album, svm_classifier
+from exprembed.metrics import (
+    cross_validated_knn_auc,
+    expression_retrieval_precision,
+    knn_auc_roc,
+    mean_class_accuracy,
+    triplet_accuracy,
+)
 
 
 @pytest.fixture
@@ -54,6 +61,33 @@ def test_knn(cli, vectors, rendered):
     assert cli("evaluate", "knn", "--gallery", path, "-k", "500").code == 3
 
 
+def test_svm(cli, vectors, rendered, tmp_path):
+    path, values = vectors
+    truth = rendered["expression"].to_numpy(str)
+    both = cli("evaluate", "svm", "--gallery", path, "--queries", path, "-C", "2", "--json").json
+    named = svm_classifier(C=2).fit(values.to_numpy(), truth).predict(values.to_numpy())
+    assert both["mean"] == pytest.approx(mean_class_accuracy(truth, named))
+    assert both["by_class"]["fear"] == pytest.approx((named == truth)[truth == "fear"].mean())
+    folds = cli("evaluate", "svm", "--gallery", path, "--folds", "3", "--kernel", "linear", "--json").json
+    assert 0 <= folds["mean"] < both["mean"]
+    assert folds["n"] == len(rendered)
+    assert cli("evaluate", "svm", "--gallery", path, "--folds", "60").code == 3
+    wrong = cli("evaluate", "svm", "--gallery", path, "--kernel", "rfb")
+    assert wrong.code == 2
+    assert "did you mean 'rbf'?" in wrong.err
+    assert "cuML" in cli("evaluate", "svm", "--gallery", path, "--device", "cuda").err
+
+
+def test_every_paper_has_its_command(cli):
+    pytest.importorskip("evaluation.fec")
+    for name in PAPERS:
+        done = cli("evaluate", name, "--help")
+        assert done.code == 0
+        assert f"exprembed evaluate {name}" in done.out
+        assert "--out" in done.out
+    assert "--triplets" in cli("evaluate", "fec", "--help").out
+
+
 def test_retrieval(cli, vectors, rendered):
     path, values = vectors
     words = ["evaluate", "retrieval", "--vectors", path, "-k", "4"]
@@ -85,13 +119,6 @@ def test_a_protocol_needs_a_checkout(cli, monkeypatch):
     done = cli("evaluate", "fec", "--faces", "x")
     assert done.code == 2
     assert "checkout" in done.err
-
-
-def test_the_protocol_takes_its_own_arguments(cli):
-    pytest.importorskip("evaluation.fec")
-    done = cli("evaluate", "fec", "--help")
-    assert done.code == 0
-    assert "--triplets" in done.out
 
 
 def test_album_of_files_and_of_vectors(cli, photos, weights, tmp_path):
