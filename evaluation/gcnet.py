@@ -8,32 +8,30 @@ On rendered sequences laid out as CK+, and on CK+, MMI or Oulu-CASIA where their
 from __future__ import annotations
 
 import copy
+import hashlib
+import itertools
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import pandas as pd
 import typer
 
 from evaluation import gcnet_figures as figures
-from evaluation.gcnet_data import cropped_jaffe, ferplus_validation, pretraining_faces, rendered_sequences, shown
-from evaluation.gcnet_protocol import METHODS, Tested, cross_validate, recipe_for, score, trained
+from evaluation._kept import Kept
+from evaluation.gcnet_data import cropped_jaffe, left_out, pretraining_faces, rendered_sequences, shown
+from evaluation.gcnet_protocol import METHODS, Numbers, cross_validate, measures, recipe_for
 from exprembed.data import FaceTable
-from exprembed.data.tables import EXPRESSIONS
 from exprembed.errors import unknown_name
 from exprembed.files import Skipped
 from exprembed.models.gcnet import CLASSES
-from exprembed.report import Measure, Report, Row, Section
+from exprembed.report import Report, Row, Section
 from exprembed.training import Recipe, load_recipe, train
 
 PARTS = ("tables", "figures", "generators", "sweep", "cross", "contrast")
-# Neutral and the six: what JAFFE, FER+ and the rendered faces share (the paper's seven across data sets).
-SHARED = (*EXPRESSIONS[:7],)
 NAMES = ("CNN", "GCNet S0R0", "GCNet S1R0", "GCNet S0R1", "GCNet S1R1")
 PAPER = {
     "Table II": dict(zip(NAMES, (96.94, 97.08, 97.83, 97.53, 97.93), strict=True)),
@@ -56,6 +54,7 @@ class Bench:
     subjects: int = 118
     data: str = "apex"
     say: Callable[[str], None] | None = None
+    kept: Kept = field(default_factory=lambda: Kept(None))
 
     @property
     def faces(self) -> FaceTable:
@@ -76,19 +75,16 @@ def table(
     bench: Bench, name: str, faces: FaceTable, classes: Sequence[str], words: str, methods: Sequence[str]
 ) -> Section:
     """Tables II to V: every method on ten folds of people."""
-    start = time.monotonic()
-    found: dict[str, list[Tested]] = {method: [] for method in methods}
-    for method, _, _, result in cross_validate(
-        faces, bench.base, classes, methods, bench.seeds, bench.folds, done=bench.say
-    ):
-        found[method].append(result)
-    minutes = (time.monotonic() - start) / 60
+    found: dict[str, list[Numbers]] = {method: [] for method in methods}
+    for fold, method, seed in itertools.product(range(bench.folds), methods, bench.seeds):
+        found[method].append(_fold(bench, faces, classes, method, seed, fold))
+    minutes = sum(result["seconds"] for results in found.values() for result in results) / 60
     rows = []
     for method, results in found.items():
-        n = sum(len(result.faces) for result in results) // len(bench.seeds)
+        n = int(sum(result["n"] for result in results)) // len(bench.seeds)
         published = PAPER[name].get(method)
         paper = {} if published is None else {"accuracy": published}
-        rows.append(Row(method, dict(zip(COLUMNS, _measures(results), strict=True)), paper, n, n))
+        rows.append(Row(method, dict(zip(COLUMNS, measures(results), strict=True)), paper, n, n))
     sets = {
         "Table II": "CK+, 7 classes",
         "Table III": "CK+, 8 classes",
@@ -104,7 +100,8 @@ def table(
         unit=f"%, mean ± standard deviation over {bench.folds} folds"
         + (f" and {len(bench.seeds)} seeds" if len(bench.seeds) > 1 else ""),
         notes=[
-            f"All of it took {minutes:.1f} minutes on {bench.base.threads or 'all'} thread(s).",
+            f"Its {sum(map(len, found.values()))} trainings took {minutes:.1f} minutes in all, on {bench.base.threads or 'all'} thread(s) "
+            f"beside other work; code of {', '.join(sorted(commit[:10] for commit in bench.kept.commits))}.",
             "Identity leak: how often a test face's nearest one shows the same person with another expression.",
             "No face of a test person is in its fold's training; settings were chosen on other rendered people.",
             *_verdict(found),
@@ -112,16 +109,26 @@ def table(
     )
 
 
-def _measures(results: Sequence[Tested]) -> list[Measure]:
-    columns = ([getattr(result, name) for result in results] for name in ("accuracy", "leak", "chance"))
-    return [Measure(tuple(100 * value for value in column)) for column in columns]
+def _fold(bench: Bench, faces: FaceTable, classes: Sequence[str], method: str, seed: int, fold: int) -> Numbers:
+    """Train and test a method on one fold, unless that was kept."""
+
+    def tested() -> Numbers:
+        start = time.monotonic()
+        one = cross_validate(faces, bench.base, classes, [method], [seed], bench.folds, [fold], bench.say)
+        result = next(iter(one))[-1]
+        return result.numbers | {"n": len(result.faces), "seconds": time.monotonic() - start}
+
+    people = faces[["subject", "expression", "reference"]].fillna("").astype(str)
+    digest = hashlib.sha256(people.to_csv().encode()).hexdigest()
+    recipe = recipe_for(bench.base, method, classes, Path("fold.parquet"), seed).to_dict()
+    return bench.kept.numbers([recipe, digest, bench.words, bench.folds, fold], tested)
 
 
-def _verdict(found: Mapping[str, list[Tested]]) -> list[str]:
+def _verdict(found: Mapping[str, list[Numbers]]) -> list[str]:
     """Say how GCNet S1R1 compares with the CNN, fold by fold."""
     if not {"CNN", "GCNet S1R1"} <= set(found):
         return []
-    (cnn, cnn_leak, _), (ours, leak, _) = (_measures(found[name]) for name in ("CNN", "GCNet S1R1"))
+    (cnn, cnn_leak, _), (ours, leak, _) = (measures(found[name]) for name in ("CNN", "GCNet S1R1"))
     gains = [a - b for a, b in zip(ours.values, cnn.values, strict=True)]
     spread = float(np.std(gains, ddof=1)) if len(gains) > 1 else float("nan")
     return [
@@ -149,7 +156,8 @@ def generators(bench: Bench) -> Section:
         )
         results = [result for _, _, _, result in runs]
         numbers = sum(parameter.numel() for parameter in results[0].model.parameters())
-        ours = dict(zip(COLUMNS, _measures(results), strict=True)) | {"parameters": numbers}
+        found = measures([result.numbers for result in results])
+        ours = dict(zip(COLUMNS, found, strict=True)) | {"parameters": numbers}
         rows.append(Row(generator, ours, {}, len(results[0].faces), len(results[0].faces)))
         drawn[f"fig8-{generator}"] = figures.rebuilt(results[0].model, results[0].faces, f"Figure 8: S1R1, {generator}")
     return Section(
@@ -174,10 +182,10 @@ def sweep(bench: Bench) -> Section:
             bench.faces, base, CLASSES[7], ["GCNet S1R1"], bench.seeds[:1], bench.folds, [0, 1], bench.say
         )
         results = [result for _, _, _, result in runs]
-        measures = _measures(results)
+        found = measures([result.numbers for result in results])
         n = sum(len(result.faces) for result in results)
-        rows.append(Row(f"lambda_S = {weight:g}", dict(zip(COLUMNS, measures, strict=True)), {}, n, n))
-        points.append((measures[0].mean, measures[0].std))
+        rows.append(Row(f"lambda_S = {weight:g}", dict(zip(COLUMNS, found, strict=True)), {}, n, n))
+        points.append((found[0].mean, found[0].std))
     from exprembed.plots import sweep_curve
 
     means, spreads = zip(*points, strict=True)
@@ -193,86 +201,6 @@ def sweep(bench: Bench) -> Section:
     )
 
 
-def _left_out(skipped: Sequence[Skipped]) -> list[str]:
-    """Count what was left out, by reason: the rows themselves stay with their data set."""
-    reasons = Counter(item.reason for item in skipped)
-    return (
-        ["Left out: " + "; ".join(f"{reason}: {count}" for reason, count in reasons.most_common())] if skipped else []
-    )
-
-
-def cross(bench: Bench, data: Path | None) -> list[Section]:
-    """Table VI: trained on rendered faces, tested on FER+ validation; JAFFE one person left out, fine-tuned on the others."""
-    if data is None:
-        return []
-    store = bench.work / "all.parquet"
-    labelled = bench.faces[bench.faces["expression"].notna()]
-    FaceTable(pd.DataFrame(labelled).assign(split="train")).write_parquet(store)
-    no_face: list[Skipped] = []
-    copies: list[Skipped] = []
-    ferplus = ferplus_validation(data / "ferplus", copies)
-    jaffe = cropped_jaffe(data / "jaffe", bench.work / "jaffe", no_face)
-    wild, people = [], []
-    for method in ("CNN", "GCNet S1R1"):
-        first, tuned = [], []
-        for seed in bench.seeds:
-            recipe = recipe_for(bench.base, method, SHARED, store, seed)
-            model = trained(recipe)
-            first.append(score(model, ferplus))
-            path = model.save(bench.work / f"{method}-{seed}.safetensors".replace(" ", "-"))
-            recipe.init, recipe.init_parts, recipe.learning_rate, recipe.steps = (
-                str(path),
-                [""],
-                recipe.learning_rate / 10,
-                100,
-            )
-            recipe.check_every = 100
-            held = [
-                result
-                for _, _, _, result in cross_validate(
-                    jaffe, recipe, SHARED, [method], [seed], jaffe["subject"].nunique(), done=bench.say
-                )
-            ]
-            tuned += held
-        paper = {"accuracy": 45.43} if method == "GCNet S1R1" else {}
-        wild.append(
-            Row(
-                method,
-                dict(zip(COLUMNS[:1], _measures(first)[:1], strict=True)),
-                paper,
-                len(first[0].faces),
-                len(ferplus),
-            )
-        )
-        n = sum(len(result.faces) for result in tuned) // len(bench.seeds)
-        people.append(Row(method, dict(zip(COLUMNS[:1], _measures(tuned)[:1], strict=True)), {}, n, len(jaffe)))
-    return [
-        Section(
-            "Table VI: across data sets",
-            f"trained on {bench.words}; tested on FER+ validation, majority of the votes, 7 classes",
-            COLUMNS[:1],
-            wild,
-            paper_data="trained on CK+, MMI and Oulu-CASIA, tested on FER2013",
-            unit="accuracy, %, over seeds",
-            notes=[
-                "Faces without a majority, or of contempt, take no part. Nothing was trained or tuned on FER+.",
-                *_left_out(copies),
-            ],
-        ),
-        Section(
-            "JAFFE, one person left out",
-            "six people of JAFFE, cropped by this library; trained on rendered faces, fine-tuned on five, tested on the sixth",
-            COLUMNS[:1],
-            people,
-            unit="accuracy, %, mean ± standard deviation over people (and seeds)",
-            notes=[
-                "A face's reference is its person's first neutral picture; 100 steps at a tenth of the rate, fixed beforehand.",
-                *_left_out(no_face),
-            ],
-        ),
-    ]
-
-
 def run(
     bench: Bench,
     parts: Sequence[str],
@@ -284,6 +212,7 @@ def run(
     for part in parts:
         if part not in PARTS:
             raise unknown_name("part", part, PARTS)
+    from evaluation.gcnet_across import across
     from evaluation.gcnet_contrast import contrast
 
     sections: list[Section] = []
@@ -297,7 +226,7 @@ def run(
     if "sweep" in parts:
         sections.append(sweep(bench))
     if "cross" in parts:
-        sections += cross(bench, data)
+        sections += across(bench, data)
     if "contrast" in parts:
         faces = None if data is None else cropped_jaffe(data / "jaffe", bench.work / "jaffe", [])
         sections += contrast(bench, faces)
@@ -326,7 +255,7 @@ def _real(bench: Bench, name: str, path: Path, methods: Sequence[str]) -> Sectio
     skipped: list[Skipped] = []
     faces = READERS.get(name.removesuffix("8"))(path, skipped=skipped)
     words = f"{name}: {faces['sequence'].nunique()} sequences of {faces['subject'].nunique()} people, their last three frames"
-    words += "".join(f". {line}" for line in _left_out(skipped))
+    words += "".join(f". {line}" for line in left_out(skipped))
     return table(bench, where, faces, CLASSES[count], words, methods)
 
 
@@ -353,7 +282,7 @@ def main(
     subjects: Annotated[int, typer.Option(help="Rendered people.")] = 118,
     shows: Annotated[str, typer.Option(help="Labelled frames: apex, middle or subtle.")] = "middle",
     methods: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(METHODS)}; default: all.")] = None,
-    work: Annotated[Path | None, typer.Option(help="Where rendered faces are kept.")] = None,
+    work: Annotated[Path | None, typer.Option(help="Where rendered faces and finished folds are kept.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder with ferplus and jaffe, for the part cross.")] = None,
     ckplus: Annotated[Path | None, typer.Option(help="CK+ in its official layout: Tables II and III on it.")] = None,
     mmi: Annotated[Path | None, typer.Option(help="MMI: Table IV.")] = None,
@@ -376,7 +305,14 @@ def main(
         if pretrain:
             base.init = str(pretrained(place, base))
         bench = Bench(
-            base, range(seeds), folds, place, subjects, shows, lambda line: console.print(line, highlight=False)
+            base,
+            range(seeds),
+            folds,
+            place,
+            subjects,
+            shows,
+            lambda line: console.print(line, highlight=False),
+            Kept(work and work / "kept"),
         )
         report = run(bench, parts or PARTS, data, real, methods or tuple(METHODS))
     report.write(out)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -80,3 +82,11 @@ def cropped_jaffe(folder: Path, out: Path, skipped: list[Skipped]) -> FaceTable:
     for path, crop in zip(table["path"], found.crops, strict=True):
         crop.save(path)
     return FaceTable(table[table["reference"].isin(table.index)])
+
+
+def left_out(skipped: Sequence[Skipped]) -> list[str]:
+    """Count what was left out, by reason: the rows themselves stay with their data set."""
+    reasons = Counter(item.reason for item in skipped)
+    return (
+        ["Left out: " + "; ".join(f"{reason}: {count}" for reason, count in reasons.most_common())] if skipped else []
+    )

@@ -19,6 +19,7 @@ from exprembed.data.images import open_image
 from exprembed.errors import BadInputError
 from exprembed.metrics import identity_leak
 from exprembed.models.base import Embedder, evaluation_mode
+from exprembed.report import Measure
 from exprembed.training import Recipe, train
 from exprembed.training.recipe import ObjectivePlan
 
@@ -31,6 +32,8 @@ METHODS: Mapping[str, tuple[str, str | None]] = {
     "GCNet S0R1": ("gcnet", "S0R1"),
     "GCNet S1R1": ("gcnet", "S1R1"),
 }
+_MEASURED = ("accuracy", "leak", "chance")
+Numbers = dict[str, float]
 _GCNET_ALONE = ("variant", "generator", "generator_width", "latent")
 
 
@@ -53,6 +56,16 @@ class Tested:
     vectors: np.ndarray
     predicted: np.ndarray
     model: Embedder
+
+    @property
+    def numbers(self) -> Numbers:
+        """Accuracy, leak and its chance."""
+        return {name: getattr(self, name) for name in _MEASURED}
+
+
+def measures(results: Sequence[Numbers]) -> list[Measure]:
+    """Return accuracy, leak and its chance over folds and seeds, in %."""
+    return [Measure(tuple(100 * result[name] for result in results)) for name in _MEASURED]
 
 
 def recipe_for(base: Recipe, method: str, classes: Sequence[str], table: Path, seed: int, **options: Any) -> Recipe:  # noqa: ANN401

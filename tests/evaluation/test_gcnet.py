@@ -1,14 +1,18 @@
 """GCNet's tables and figures on a few rendered people: every part runs, folds keep people apart, verdicts say what they should."""
 
+import copy
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from evaluation.gcnet import PAPER, Bench, _left_out, _verdict, run
+from evaluation._kept import Kept
+from evaluation.gcnet import PAPER, Bench, _verdict, run
 from evaluation.gcnet_contrast import scores
-from evaluation.gcnet_data import SHOWN, ferplus_validation, pretraining_faces, rendered_sequences, shown
-from evaluation.gcnet_protocol import METHODS, Tested, cross_validate, recipe_for, score
+from evaluation.gcnet_data import SHOWN, ferplus_validation, left_out, pretraining_faces, rendered_sequences, shown
+from evaluation.gcnet_protocol import METHODS, cross_validate, recipe_for, score
 from exprembed.data import FaceTable
 from exprembed.errors import BadInputError, WrongUseError
 from exprembed.models import create_model
@@ -107,7 +111,7 @@ def test_neighbours_are_of_other_people():
 
 def test_the_verdict_compares_fold_by_fold():
     def tested(accuracy, leak):
-        return Tested(accuracy, leak, 0.1, pd.DataFrame(), np.empty(0), np.empty(0), None)
+        return {"accuracy": accuracy, "leak": leak, "chance": 0.1}
 
     found = {"CNN": [tested(0.5, 0.4), tested(0.7, 0.4)], "GCNet S1R1": [tested(0.6, 0.1), tested(0.9, 0.3)]}
     gain, leak = _verdict(found)
@@ -115,6 +119,21 @@ def test_the_verdict_compares_fold_by_fold():
     assert leak.endswith("0.50 of it.")
     assert _verdict({"CNN": found["CNN"]}) == []
     assert PAPER["Table IV"]["GCNet S1R1"] == 81.53
+
+
+def test_a_finished_fold_is_not_trained_again(bench, tmp_path, monkeypatch):
+    """The second run reads what the first kept; another rate is another setting."""
+    from evaluation import gcnet_protocol
+
+    own = dataclasses.replace(bench, kept=Kept(tmp_path), base=copy.deepcopy(bench.base))
+    first = run(own, ["tables"], methods=["CNN"])
+    assert len(list(tmp_path.glob("*.json"))) == 2
+    monkeypatch.setattr(gcnet_protocol, "trained", None)
+    again = run(own, ["tables"], methods=["CNN"])
+    assert again.sections[0].rows == first.sections[0].rows
+    own.base.learning_rate *= 2
+    with pytest.raises(TypeError):
+        run(own, ["tables"], methods=["CNN"])
 
 
 def test_pretraining_people_are_others(bench, tmp_path):
@@ -159,5 +178,5 @@ def test_copies_of_ferplus_are_counted(tmp_path):
     (tmp_path / "fer2013new.csv").write_text("\n".join(lines) + "\n")
     skipped = []
     assert ferplus_validation(tmp_path, skipped)["expression"].tolist() == ["neutral", "happiness"]
-    assert _left_out(skipped) == ["Left out: exact copy of an earlier image: 1"]
-    assert _left_out([]) == []
+    assert left_out(skipped) == ["Left out: exact copy of an earlier image: 1"]
+    assert left_out([]) == []
