@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-Loop = TypeVar("Loop", bound=Callable[..., Any])
+from exprembed.compiled import compiled
 
 EMPTY = 2**64 - 1  # a key that nothing has
 _GROUP = 32  # references that are passed over together: fewer ask more often, more are looked into more often
 _LOW = np.uint64(32)
 
 
-def _compiled(loop: Loop) -> Loop:
-    # Neither infinity nor the order of a sum is promised away except where numbers are known to be finite.
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"nnan", "nsz", "contract", "reassoc"}}
-    try:
-        found: Loop = numba.njit(cache=True, **options)(loop)
-    except RuntimeError:  # no folder to keep the machine code in: compile in every process
-        found = numba.njit(**options)(loop)
-    return found
+# Neither infinity nor the order of a sum is promised away except where numbers are known to be finite.
+_compiled = compiled("nnan", "nsz", "contract", "reassoc")
 
 
 @_compiled
