@@ -61,23 +61,23 @@ class _Looped(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, rows: Tensor, margin: Tensor | float) -> Tensor:  # noqa: ANN401
-        from exprembed.losses import _hinge_loops
+        from exprembed.losses import _loops
 
         faces, triplets = x.detach().contiguous(), rows.contiguous()
         margins = torch.as_tensor(margin, dtype=x.dtype).detach().reshape(-1)
         hinges, weights = faces.new_empty(rows.shape[1]), faces.new_empty(rows.shape)
-        _hinge_loops.hinges(*(values.numpy() for values in (faces, triplets, margins, hinges, weights)))
+        _loops.hinges(*(values.numpy() for values in (faces, triplets, margins, hinges, weights)))
         ctx.save_for_backward(faces, triplets, weights)
         return hinges
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
-        from exprembed.losses import _hinge_loops
+        from exprembed.losses import _loops
 
         faces, triplets, weights = ctx.saved_tensors
         found, pulls = torch.zeros_like(faces), gradients[0].contiguous()
-        _hinge_loops.gradient(*(values.numpy() for values in (faces, triplets, weights, pulls, found)))
+        _loops.gradient(*(values.numpy() for values in (faces, triplets, weights, pulls, found)))
         return found, None, None
 
 

@@ -25,6 +25,9 @@ from exprembed.losses._base import (
 )
 from exprembed.losses._centers import class_sums
 
+# Up to so many numbers, B times those of the batch, compiled loops are quicker than products of matrices.
+_LOOPED = 2**22
+
 
 @LOSSES.register("pair_contrastive")
 class PairContrastiveLoss(ExpressionLoss):
@@ -114,6 +117,8 @@ class PairContrastiveLoss(ExpressionLoss):
         terms = {"positive": whole(0), "negative": whole(0)}
         if len(x) < 2:
             return terms
+        if x.device.type == "cpu" and x.numel() * len(x) <= _LOOPED:
+            return self._looped_pairs(x, y)
         _, rows, counts = torch.unique(y, return_inverse=True, return_counts=True)
         same = (int(counts.square().sum()) - len(x)) // 2
         other = len(x) * (len(x) - 1) // 2 - same
@@ -121,6 +126,23 @@ class PairContrastiveLoss(ExpressionLoss):
             terms["positive"] = whole(_positive(x, rows, len(counts), self._divisor("positive", same)))
         if self.negative and other:
             terms["negative"] = whole(_negative(x, rows, self.margin, self._divisor("negative", other)))
+        return terms
+
+    def _looped_pairs(self, x: Tensor, y: Tensor) -> dict[str, Term]:
+        from exprembed.losses import _loops
+
+        faces, margin = x.detach().contiguous(), x.new_tensor([self.margin])
+        near, far = faces.new_zeros(2, len(x), len(x))
+        of_one, of_two, same = _loops.pairs(*(part.numpy() for part in (faces, y, margin, near, far)))
+        found = {"positive": (of_one, near, same), "negative": (of_two, far, len(x) * (len(x) - 1) // 2 - same)}
+        centred = faces - faces.mean(dim=0)  # the products then lose less
+        terms = {"positive": whole(0), "negative": whole(0)}
+        for name, (total, pulls, count) in found.items():
+            if getattr(self, name) and count:
+                divisor = self._divisor(name, count)
+                pulls.div_(divisor)
+                gradient = torch.addmm(pulls.sum(dim=1, keepdim=True) * centred, pulls, centred, alpha=-1)
+                terms[name] = whole(with_gradient(x.new_tensor(total / divisor), gradient, x))
         return terms
 
     def _divisor(self, name: str, pairs: int) -> int:

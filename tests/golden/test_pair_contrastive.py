@@ -10,7 +10,7 @@ from pytorch_metric_learning.miners import PairMarginMiner, TripletMarginMiner
 from pytorch_metric_learning.reducers import AvgNonZeroReducer, MeanReducer, MultipleReducers, SumReducer
 
 from exprembed.errors import BadInputError, WrongUseError
-from exprembed.losses import CrossBatchMemory, EuclideanDistance, PairContrastiveLoss
+from exprembed.losses import CrossBatchMemory, EuclideanDistance, PairContrastiveLoss, pair_contrastive
 
 MARGIN = 2.0
 
@@ -66,6 +66,13 @@ def value_and_gradient(loss, x, *rest):
     value = loss(tensor, *rest)
     value.backward()
     return float(value), tensor.grad.numpy()
+
+
+@pytest.fixture(autouse=True, params=["loops", "products"])
+def small_batches(request, monkeypatch):
+    """Take small batches by compiled loops, as they are, and by products of matrices, as large ones are."""
+    if request.param == "products":
+        monkeypatch.setattr(pair_contrastive, "_LOOPED", 0)
 
 
 @pytest.mark.parametrize("seed", range(4))

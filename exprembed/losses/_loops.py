@@ -1,4 +1,4 @@
-"""Hinges of triplets as compiled loops, at their first use: a small batch takes less time than torch's calls alone."""
+"""Losses over triplets and pairs as compiled loops: a small batch takes less time than torch's calls alone would."""
 
 from __future__ import annotations
 
@@ -61,3 +61,37 @@ def gradient(x: Floats, rows: NDArray[np.int64], weights: Floats, pulls: Floats,
             out[a, i] += near * between + to_a * from_a
             out[b, i] += to_b * from_b - near * between
             out[odd, i] -= to_a * from_a + to_b * from_b
+
+
+@_compiled
+def pairs(x: Floats, y: NDArray[np.int64], margin: Floats, near: Floats, far: Floats) -> tuple[float, float, int]:
+    """Return the sums over pairs of one class and of two, and how many are of one.
+
+    Args:
+        x: (B, D).
+        y: (B,) classes.
+        margin: (1,) m.
+        near: (B, B) zeros, receives 1 for pairs of one class: the sum of d^2 / 2 over them is the first sum.
+        far: (B, B) zeros, receives -(m - d) / d for pairs of two nearer than m and apart: the sum of (m - d)^2 / 2 over
+            those nearer than m is the second. With W either of them, sum_j W_ij (x_i - x_j) is its sum's gradient to x_i.
+    """
+    of_one = of_two = 0.0
+    one = 0
+    square = np.zeros(1, x.dtype)  # a bare 0 would make all sums float64
+    for i in range(len(x)):
+        for j in range(i):
+            square[0] = 0
+            for k in range(x.shape[1]):
+                difference = x[i, k] - x[j, k]
+                square[0] += difference * difference
+            if y[i] == y[j]:
+                one += 1
+                of_one += square[0] / 2
+                near[i, j] = near[j, i] = 1
+            else:
+                length = np.sqrt(square[0])
+                short = margin[0] - length
+                if not short <= 0:  # NaN stays
+                    of_two += short * short / 2
+                    far[i, j] = far[j, i] = -short / length if length != 0 else 0
+    return of_one, of_two, one
