@@ -1,8 +1,7 @@
 """The three networks of MTCNN over many pictures at once: each level of each size together, then all candidates together.
 
 facenet-pytorch brings the networks and their weights. Its own loop cuts candidates out one by one, and pads what reaches
-beyond the picture by cutting it off; here they are sampled together, and grey lies beyond the picture. Its max
-pooling is quicker on channels that lie beside each other in memory.
+beyond the picture by cutting it off; here they are sampled together, and grey lies beyond the picture.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 from torchvision.ops import batched_nms, box_iou, roi_align
+
+from exprembed.data._quick_layers import quickened
 
 _CELL, _STRIDE = 12, 2  # the first network sees 12 x 12 pixels at each second pixel
 _FACTOR = 0.709
@@ -70,9 +71,7 @@ class Cascade:
     """
 
     def __init__(self, networks: tuple[Any, Any, Any], device: str = "cpu") -> None:
-        self.proposal, self.refinement, self.output = (
-            network.to(device, memory_format=torch.channels_last) for network in networks
-        )
+        self.proposal, self.refinement, self.output = (quickened(network).to(device) for network in networks)
         self.device = torch.device(device)
 
     @torch.inference_mode()

@@ -1,0 +1,49 @@
+"""PReLU and the maximum over windows in one pass, as a compiled loop, at its first use."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exprembed.compiled import compiled
+
+Maps = NDArray[np.float32]
+
+
+@compiled("nsz")
+def prelu_max(x: Maps, slopes: Maps, side: int, out: Maps) -> None:
+    """Write max over windows of side x side, 2 apart, of max(x, 0) + slope min(x, 0).
+
+    Whole rows are worked on, channels and places alike, as they lie beside each other in memory: two of three maxima are
+    thrown away, and still the pass takes a fraction of two.
+
+    Args:
+        x: (N, H, W, C).
+        slopes: (W, C), of each channel the same at each place.
+        side: of a window, 2 or 3; the last windows are cut off where the map ends.
+        out: (N, ceil((H - side) / 2) + 1, ceil((W - side) / 2) + 1, C).
+    """
+    height, width, channels = x.shape[1:]
+    length = width * channels
+    slope = slopes.reshape(length)
+    best = np.empty(length, np.float32)
+    for n in range(len(x)):
+        for i in range(out.shape[1]):
+            for r in range(2 * i, min(2 * i + side, height)):
+                row = x[n, r].reshape(length)
+                if r == 2 * i:
+                    for j in range(length):
+                        best[j] = row[j] if row[j] > 0 else row[j] * slope[j]
+                else:
+                    for j in range(length):
+                        value = row[j] if row[j] > 0 else row[j] * slope[j]
+                        best[j] = value if value > best[j] else best[j]
+            for _ in range(1, side):
+                # Left to right: what is overwritten is not read again, and best[j + channels] is still a single place's
+                # at the first step. At the second it holds two, so that a window of three is two windows of two.
+                for j in range(length - channels):
+                    best[j] = best[j + channels] if best[j + channels] > best[j] else best[j]
+            for k in range(out.shape[2]):
+                start = 2 * k * channels
+                for c in range(channels):
+                    out[n, i, k, c] = best[start + c]

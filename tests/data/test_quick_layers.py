@@ -1,0 +1,41 @@
+"""Quicker layers give what the network's own give."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+from exprembed.data._quick_layers import PReLUMax, quickened
+
+
+@given(st.integers(1, 3), st.integers(1, 12), st.integers(3, 15), st.integers(3, 15), st.sampled_from([2, 3]))
+@settings(max_examples=60, deadline=None)
+def test_prelu_and_maximum(n, channels, height, width, side):
+    """Slopes of either sign, windows cut off at the far sides; any layout in memory."""
+    torch.manual_seed(height * 100 + width)
+    x, layer = torch.randn(n, channels, height, width), nn.PReLU(channels)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(channels))
+        own = PReLUMax(layer, nn.MaxPool2d(side, 2, ceil_mode=True))
+        due = functional.max_pool2d(functional.prelu(x, layer.weight), side, 2, ceil_mode=True)
+        assert torch.equal(own(x), due)
+        assert torch.equal(own(x.contiguous(memory_format=torch.channels_last)), due)
+        due = functional.max_pool2d(functional.prelu(x.double(), layer.weight.double()), side, 2, ceil_mode=True)
+        assert torch.equal(own.double()(x.double()), due)
+
+
+@pytest.mark.parametrize(("name", "size"), [("PNet", (37, 50)), ("RNet", (24, 24)), ("ONet", (48, 48))])
+def test_mtcnn_networks(name, size):
+    networks = pytest.importorskip("facenet_pytorch.models.mtcnn")
+    x = torch.tensor(np.random.default_rng(0).normal(size=(5, 3, *size)), dtype=torch.float32)
+    with torch.inference_mode():
+        due = getattr(networks, name)().eval()(x)
+        quick = quickened(getattr(networks, name)().eval())
+        found = quick(x.contiguous(memory_format=torch.channels_last))
+    assert {type(layer).__name__ for layer in quick.children()} >= {"PReLUMax"}
+    for one, other in zip(found, due, strict=True):
+        assert one.shape == other.shape
+        assert torch.allclose(one, other, atol=1e-5)
