@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -19,7 +21,7 @@ class PReLUMax(nn.Module):
     def __init__(self, activation: nn.PReLU, pool: nn.MaxPool2d) -> None:
         super().__init__()
         self.activation, self.pool = activation, pool
-        (self.side,) = {pool.kernel_size} if isinstance(pool.kernel_size, int) else set(pool.kernel_size)
+        self.side = cast(int, pool.kernel_size)
         self._slopes = np.empty((0, 0), np.float32)
 
     def forward(self, x: Tensor) -> Tensor:
