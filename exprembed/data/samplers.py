@@ -72,8 +72,8 @@ def column_groups(column: pd.Series, bins: int | Sequence[float] = 5) -> np.ndar
     if isinstance(bins, int):
         if bins < 1:
             raise WrongUseError(f"bins must be at least 1; got {bins}")
-        known = values[~missing]
-        borders = np.linspace(known.min(initial=np.inf), known.max(initial=-np.inf), bins + 1)[1:-1]
+        known = values[~missing] if not missing.all() else np.zeros(1)
+        borders = np.linspace(known.min(), known.max(), bins + 1)[1:-1]
     else:
         borders = np.asarray(bins, float)
         if borders.ndim != 1 or (np.diff(borders) <= 0).any():

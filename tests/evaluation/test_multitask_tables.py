@@ -1,0 +1,96 @@
+"""Thesis chapters 3 and 5 on a few rendered faces: every row trains, cells are kept, the report says what is there."""
+
+import json
+
+import numpy as np
+import pytest
+
+from evaluation.metric_losses import split_faces
+from evaluation.multitask import Bench, rendered_split, run, svm_predictions
+from evaluation.multitask_rows import MAIN, PRINTED_SVM, TABLES, TRIALS
+from exprembed.data.synthetic import render_faces, save_faces
+from exprembed.data.tables import FaceTable
+from exprembed.errors import WrongUseError
+from exprembed.models.emotion_gcn import SEVEN
+from exprembed.training import load_recipe
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faces")
+    faces = save_faces(*render_faces(160, 10, 3, size=48), folder)
+    return split_faces(FaceTable(faces[faces["expression"].isin(SEVEN)]), "few rendered faces", [])
+
+
+def bench_of(split, folder, *more):
+    return Bench(split, load_recipe("multitask-small", ["steps=1", "sampler.batch_size=32", *more]), folder)
+
+
+def test_rows_and_tables_fit_each_other():
+    named = [name for printed in TABLES.values() for name in printed]
+    assert set(named) | set(PRINTED_SVM) | {"masks"} == set(TRIALS) | {"masks"}
+    assert len(MAIN) == 15
+    assert all(TRIALS[name].svm for name in PRINTED_SVM)
+
+
+def test_every_row_trains_and_is_scored(split, tmp_path):
+    report = run(bench_of(split, tmp_path), seeds=(0,))
+    titles = {section.title.partition(":")[0]: section for section in report.sections}
+    assert list(titles) == [
+        "Table 3.1", "Table 3.2", "Table 5.1", "Section 5.1.2", "Table 5.2", "Table 5.3", "Table 5.4", "Confusion matrices",
+    ]  # fmt: skip
+    assert len(titles["Table 5.1"].rows) == 22
+    for section in report.sections:
+        assert not section.same_data
+        for row in section.rows:
+            assert row.n_used == len(split.test)
+            assert all(-100 <= value.mean <= 100 for value in row.ours.values())
+    single, mse = titles["Table 5.1"].rows[:2]
+    assert set(single.ours) == {"accuracy"}
+    assert set(mse.ours) == {"accuracy", "CCC-V", "CCC-A"}
+    assert mse.paper == {"accuracy": 64.8, "CCC-V": 75.2, "CCC-A": 57.2}
+    assert set(titles["Table 5.4"].rows[0].ours) == {"softmax", "SVM"}
+    assert len(titles["Confusion matrices"].figures) == 3
+    assert len(list(tmp_path.iterdir())) == len(TRIALS)
+
+
+def test_cells_are_kept_and_belong_to_their_settings(split, tmp_path):
+    bench = bench_of(split, tmp_path)
+    run(bench, seeds=(0,), only=["single task"])
+    (path,) = tmp_path.iterdir()
+    cell = json.loads(path.read_text())
+    assert np.sum(cell["confusion"]) == len(split.test)
+    path.write_text(json.dumps({**cell, "accuracy": 0.125}))
+    report = run(bench, seeds=(0, 1), only=[])  # nothing is trained, what is kept is reported
+    assert report.sections[0].rows[0].ours["accuracy"].values == (12.5,)
+    assert report.sections[0].rows[0].note == "1 seed"
+    other = bench_of(split, tmp_path, "learning_rate=0.002")
+    assert other.path(TRIALS["single task"], 0) != bench.path(TRIALS["single task"], 0)
+    assert other.stored(TRIALS["single task"], (0,)) == []
+    assert bench.path(TRIALS["masks"], 0) != bench.path(TRIALS["masks"], 1)
+
+
+def test_what_is_said_of_gains(split, tmp_path):
+    bench = bench_of(split, tmp_path)
+    for name, accuracies in {"single task": (0.5, 0.52), "Eight, classic": (0.6, 0.61), "masks": (0.51, 0.53)}.items():
+        for seed, accuracy in enumerate(accuracies):
+            cell = {"accuracy": accuracy, "confusion": np.eye(7, dtype=int).tolist()}
+            bench.path(TRIALS[name], seed).write_text(json.dumps(cell))
+    table, *_ = [section for section in run(bench, (0, 1), []).sections if section.title.startswith("Table 5.1")]
+    assert "from the single task: Eight, classic (+9.5)." in table.notes[0]
+
+
+def test_harder_faces(tmp_path):
+    split = rendered_split(tmp_path, "middle", subjects=6)
+    assert set(split.train["frame"]) == {0, 4, 5, 6}
+    assert set(split.train["expression"]) == set(SEVEN)
+    assert not set(split.train["subject"]) & set(split.test["subject"])
+    with pytest.raises(WrongUseError, match="did you mean 'middle'"):
+        rendered_split(tmp_path, "midle")
+
+
+def test_svm_tells_apart_what_is_apart():
+    rng = np.random.default_rng(0)
+    points = np.concatenate([rng.normal(size=(40, 3)), rng.normal(size=(20, 3)) + 6])
+    labels = np.array(["a"] * 40 + ["b"] * 20)
+    assert (svm_predictions(points, labels, points) == labels).mean() > 0.95
