@@ -61,20 +61,20 @@ class ObjectivePlan:
             "votes" (distributions), "valence_arousal", "va_histogram" (the class distribution of the face's bin
             among the training faces), "va_regions" (the region of the plane, as the model divides it), or "masks" (the
             share of eye and mouth in each cell of the input). Faces without the target take no part in the term.
-        bins: intervals of va_histogram on each axis.
         weight: factor of the term.
         options: the loss's arguments; `num_classes`, `class_counts` (both of the regions where they are the target),
             `embedding_dim` and, for models with domains, `class_weights` and `domain_sizes` fill themselves in.
         miner: options of a CategoryTripletMiner for losses on labels; None for none.
+        bins: intervals of va_histogram on each axis.
     """
 
     loss: str
     input: str = "embedding"
     target: str = "triplets"
-    bins: int = 10
     weight: float = 1.0
     options: dict[str, Any] = field(default_factory=dict)
     miner: dict[str, Any] | None = None
+    bins: int = 10
 
 
 @dataclass
