@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from evaluation.metric_losses import split_faces
-from evaluation.multitask import Bench, rendered_split, run, svm_predictions
+from evaluation.multitask import Bench, ferplus_split, rendered_split, run, svm_predictions
 from evaluation.multitask_rows import MAIN, PRINTED_SVM, TABLES, TRIALS
 from exprembed.data.synthetic import render_faces, save_faces
 from exprembed.data.tables import FaceTable
@@ -105,6 +106,29 @@ def test_harder_faces(tmp_path):
     assert not set(split.train["subject"]) & set(split.test["subject"])
     with pytest.raises(WrongUseError, match="did you mean 'middle'"):
         rendered_split(tmp_path, "midle")
+
+
+def test_ferplus(tmp_path):
+    """Training faces train, validation faces are scored, the test split takes no part; copies of training faces are left out."""
+    order = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"]
+    images, faces = render_faces(150, 5, 6, size=48)
+    rows = ["Usage,Image name," + ",".join([*order, "unknown", "NF"])]
+    for i, (image, expression) in enumerate(zip(images, faces["expression"], strict=True)):
+        usage, folder = [("Training", "Train"), ("PublicTest", "Valid"), ("PrivateTest", "Test")][i % 3]
+        (tmp_path / f"FER2013{folder}").mkdir(exist_ok=True)
+        picture = images[0] if i == 4 else image  # a copy of the first training face among the scored
+        Image.fromarray(picture).convert("L").save(tmp_path / f"FER2013{folder}" / f"fer{i:07d}.png")
+        votes = [8 * (expression == name) + (name == "neutral") for name in order]
+        rows.append(",".join([usage, f"fer{i:07d}.png", *map(str, votes), "1", "0"]))
+    (tmp_path / "fer2013new.csv").write_text("\n".join(rows) + "\n")
+    split = ferplus_split(tmp_path)
+    shown = (faces["expression"] != "contempt").to_numpy()
+    assert len(split.train) == shown[::3].sum()
+    assert len(split.test) == shown[1::3].sum() - shown[4]
+    assert split.has_va
+    assert "exact copy of a training or an earlier image: 1" in split.words or not shown[4]
+    bench = bench_of(split, tmp_path / "cells")
+    assert run(bench, (0,), ["CCC, classic"]).sections[0].rows
 
 
 def test_svm_tells_apart_what_is_apart():
