@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import json
 import os
 import tempfile
@@ -26,7 +27,7 @@ import typer
 from evaluation._common import percent
 from evaluation.gcnet_data import rendered_sequences, shown
 from evaluation.metric_losses import Split, split_faces, synthetic_faces
-from evaluation.multitask_rows import MAIN, PRINTED_CCC, PRINTED_SVM, TABLES, TRIALS, Trial
+from evaluation.multitask_rows import MAIN, PRINTED_CCC, PRINTED_SINGLE, PRINTED_SVM, SINGLE, TABLES, TRIALS, Trial
 from exprembed.data import FaceTable, expected_valence_arousal, read_ferplus
 from exprembed.data.loading import load_pixels
 from exprembed.errors import unknown_name
@@ -41,6 +42,7 @@ from exprembed.training.recipe import recipe_from_dict
 from exprembed.training.run import build_model
 
 COLUMNS = ("accuracy", "CCC-V", "CCC-A")
+GAIN = "gain"  # in accuracy over the single task of the same seed
 PICTURED = {"single task": "single-task", "CCC, classic": "ccc-classic", "Eight, concatenate": "eight-concatenate"}
 SEQUENCE_SEED = 930_000
 WORDS = {
@@ -81,9 +83,9 @@ class Bench:
         return self.folder / f"{hashlib.sha256(settings.encode()).hexdigest()[:20]}.json"
 
     def stored(self, trial: Trial, seeds: Sequence[int]) -> list[Cell]:
-        """Return the cells of a row that are kept, in the order of the seeds."""
-        paths = [self.path(trial, seed) for seed in seeds]
-        return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
+        """Return the cells of a row that are kept, in the order of the seeds, up to the first that is not."""
+        paths = itertools.takewhile(Path.is_file, (self.path(trial, seed) for seed in seeds))
+        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
     def train(self, trial: Trial, seed: int) -> None:
         """Train and score a cell, and keep it; nothing is done where it is kept already."""
@@ -163,7 +165,7 @@ def run(bench: Bench, seeds: Sequence[int] = (0, 1, 2), only: Iterable[str] | No
     sections.append(_svm_section(bench, found))
     figures = {
         f"confusion-{short}": confusion_matrix_figure(
-            np.sum([cell["confusion"] for cell in cells[name]], axis=0), SEVEN, f"{name}: {bench.split.name}"
+            np.sum([cell["confusion"] for cell in cells[name]], axis=0), SEVEN, name
         )
         for name, short in PICTURED.items()
         if cells[name]
@@ -199,16 +201,20 @@ def _section(
         if name in found:
             ours = {column: value for column, value in found[name].items() if column in COLUMNS}
             paper = {} if accuracy is None else {"accuracy": accuracy}
+            if SINGLE in found and name != SINGLE:
+                pairs = zip(ours["accuracy"].values, found[SINGLE]["accuracy"].values, strict=False)
+                ours[GAIN] = Measure(tuple(own - single for own, single in pairs))
+                paper |= {} if accuracy is None else {GAIN: accuracy - PRINTED_SINGLE}
             if name in PRINTED_CCC and title.startswith("Table 5.1"):
                 paper |= dict(zip(COLUMNS[1:], PRINTED_CCC[name], strict=True))
             rows.append(Row(name, ours, paper, faces, faces, note=_seeds(ours["accuracy"])))
     return Section(
         title,
         bench.split.words,
-        COLUMNS,
+        (*COLUMNS, GAIN),
         rows,
         paper_data="AffectNet, 7 classes, DenseNet-121 at 227 pixels",
-        unit="mean class accuracy, %; CCC of valence and arousal, times 100",
+        unit="mean class accuracy, %; CCC of valence and arousal, times 100; gain in accuracy over the single task of the same seed",
         notes=tuple(_notes(title, printed, found)),
     )
 
@@ -238,11 +244,10 @@ def _notes(
     title: str, printed: Mapping[str, float | None], found: Mapping[str, Mapping[str, Measure]]
 ) -> Iterable[str]:
     """Say what the rows are, and which of Table 5.1 stand beyond one deviation of the single task."""
-    first = next(iter(printed))
-    if first == "single task" and title.startswith("Table 5.1") and first in found:
-        base, apart = found[first]["accuracy"], []
+    if title.startswith("Table 5.1") and SINGLE in found:
+        base, apart = found[SINGLE]["accuracy"], []
         for name in printed:
-            if name != first and name in found:
+            if name != SINGLE and name in found:
                 ours = found[name]["accuracy"]
                 deviation = np.nanmax([base.std, ours.std]) if len(ours.values) > 1 and len(base.values) > 1 else np.inf
                 if abs(ours.mean - base.mean) > deviation:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Terms = Sequence[Mapping[str, Any]]
+SINGLE, PRINTED_SINGLE = "single task", 64.37
 
 WCE: Mapping[str, Any] = {"loss": "weighted_cross_entropy", "input": "logits", "target": "labels"}
 CE: Mapping[str, Any] = {**WCE, "loss": "CrossEntropyLoss"}
