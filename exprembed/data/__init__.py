@@ -12,6 +12,8 @@ _HOMES = {
     "MultiDomain": "multi_domain",
     "expected_valence_arousal": "valence_arousal",
     "class_means_of_ratings": "valence_arousal",
+    "va_regions": "regions",
+    "eye_mouth_mask": "masks",
     "triplets_from_votes": "triplets",
     "Preprocessing": "preprocessing",
     "Alignment": "preprocessing",

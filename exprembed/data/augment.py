@@ -67,12 +67,16 @@ class Augmentation:
             raise BadInputError(
                 f"augmentation takes (N, C, H, W) float in [0, 1]; got {tuple(images.shape)} {images.dtype}"
             )
-        varied = self._geometry(images, size, generator)
+        varied = self.geometry(images, size, generator)
         varied = self._resolution(varied, generator)
         varied = self._tone(varied, generator)
         return self._erase(varied, generator)
 
-    def _geometry(self, images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    def geometry(self, images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+        """Move a batch as `__call__` does and change nothing else: mirror image, turn, scale, stretch, shift.
+
+        With a generator of the same seed a mask goes where its face goes. Args and result as for `__call__`.
+        """
         n = len(images)
 
         def draw() -> Tensor:

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from exprembed.data.masks import eye_mouth_mask, relative_landmarks
 from exprembed.data.preprocessing import Preprocessing
+from exprembed.data.regions import va_regions
 from exprembed.data.samplers import Sampler
 from exprembed.data.tables import FaceTable
 from exprembed.data.triplets import vote_distributions
@@ -33,6 +35,8 @@ class Batch:
         valence_arousal: (B, 2) in [-1, 1], NaN where unknown.
         domains: (B,) number of the data set that each face is from; 0 where the model does not tell them apart.
         references: the reference face of each, as `inputs`; empty where the run has no use for them.
+        regions: (B,) region of the valence-arousal plane, -1 where unknown; (B, 2) 0.0 or 1.0 for "half", NaN where unknown.
+        masks: (B, 1, S, S) 1.0 on eyes and mouth, NaN for a face without landmarks; empty where the run has no use for them.
     """
 
     step: int
@@ -44,6 +48,8 @@ class Batch:
     valence_arousal: Tensor
     domains: Tensor
     references: Tensor
+    regions: Tensor
+    masks: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on another device."""
@@ -80,9 +86,12 @@ class StepDataset(Dataset[Batch]):
             those of its data set.
         label: the column that names a face's class.
         references: give each face its reference face (column `reference`) beside it.
+        regions: division of the valence-arousal plane whose regions are targets (see `va_regions`).
+        masks: side in pixels of masks of eyes and mouth, drawn from the column `landmarks`; None gives no masks.
 
     Raises:
-        BadInputError: a class without votes where the faces carry votes; references that are not all in the table.
+        BadInputError: a class without votes where the faces carry votes; references that are not all in the table; masks of
+            faces without landmarks.
         WrongUseError: a face of a data set that is none of the domains.
     """
 
@@ -95,6 +104,8 @@ class StepDataset(Dataset[Batch]):
         domains: Mapping[str, Sequence[str]] | None = None,
         label: str = "expression",
         references: bool = False,
+        regions: str | None = None,
+        masks: int | None = None,
     ) -> None:
         self.inputs, self.sampler, self.classes = inputs, sampler, tuple(classes)
         self.votes = np.zeros((len(faces), max(1, len(self.classes))), np.float32)
@@ -110,6 +121,12 @@ class StepDataset(Dataset[Batch]):
         self.valence_arousal = np.full((len(faces), 2), np.nan, np.float32)
         if {"valence", "arousal"} <= set(faces):
             self.valence_arousal = faces[["valence", "arousal"]].to_numpy(np.float32)
+        self.regions = np.full(len(faces), -1)
+        if regions is not None:
+            numbers = va_regions(self.valence_arousal, regions)
+            self.regions = np.where(numbers < 0, np.nan, numbers).astype(np.float32) if numbers.ndim > 1 else numbers
+        self.mask_size = masks or 0
+        self.landmarks = relative_landmarks(faces) if masks else None
         if self.classes and any(str(column).startswith("votes_") for column in faces.columns):
             shares = vote_distributions(faces)
             lacking = [name for name in self.classes if name not in shares]
@@ -135,7 +152,17 @@ class StepDataset(Dataset[Batch]):
             torch.from_numpy(self.valence_arousal[plan.rows]),
             torch.from_numpy(self.domains[plan.rows]),
             self._rows([] if self.reference_rows is None else self.reference_rows[plan.rows]),
+            torch.from_numpy(self.regions[plan.rows]),
+            torch.from_numpy(self._masks([] if self.landmarks is None else self.landmarks[plan.rows])),
         )
+
+    def _masks(self, landmarks: np.ndarray | list[np.ndarray]) -> np.ndarray:
+        """Draw a batch's masks: those of all faces would fill the memory."""
+        masks = np.full((len(landmarks), 1, self.mask_size, self.mask_size), np.nan, np.float32)
+        for mask, points in zip(masks, landmarks, strict=True):
+            if np.isfinite(points).all():
+                mask[0] = eye_mouth_mask(points * self.mask_size, self.mask_size)
+        return masks
 
     def _rows(self, rows: np.ndarray | list[int]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(self.inputs[np.asarray(rows, int)]))

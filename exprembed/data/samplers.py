@@ -6,6 +6,7 @@ N processes of one run see N different batches without talking to each other.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,11 +45,50 @@ def _rng(seed: int, step: int) -> np.random.Generator:
     return np.random.default_rng([seed, step])
 
 
-class BalancedSampler:
-    """Draws faces with replacement, rare classes more often: P(face) ~ f_class ^ -power.
+def column_groups(column: pd.Series, bins: int | Sequence[float] = 5) -> np.ndarray:
+    """Return the group that each face belongs to by one of its columns, for `BalancedSampler`.
+
+    Text and booleans are groups as they are. Numbers fall into equal intervals from the least to the greatest (not into
+    equally filled ones: those are balanced already). An interval is closed below, the last one above too.
 
     Args:
-        labels: (n,) class of each face; missing ones form a class of their own.
+        column: (n,) values; missing ones form a group of their own.
+        bins: the number of intervals, or the ascending borders between them (ages: [20, 40, 60] gives four groups).
+
+    Returns:
+        (n,) str.
+
+    Raises:
+        WrongUseError: fewer than one interval, or borders that do not ascend.
+
+    Example:
+        >>> column_groups(pd.Series([3, 25, 60, None]), [20, 40]).tolist(), column_groups(pd.Series(["a", "b"])).tolist()
+        (['0', '1', '2', 'missing'], ['a', 'b'])
+    """
+    missing = column.isna().to_numpy()
+    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+        return np.where(missing, "missing", column.to_numpy().astype(str))
+    values = column.to_numpy(float)
+    if isinstance(bins, int):
+        if bins < 1:
+            raise WrongUseError(f"bins must be at least 1; got {bins}")
+        known = values[~missing] if not missing.all() else np.zeros(1)
+        borders = np.linspace(known.min(), known.max(), bins + 1)[1:-1]
+    else:
+        borders = np.asarray(bins, float)
+        if borders.ndim != 1 or (np.diff(borders) <= 0).any():
+            raise WrongUseError(f"the borders between bins must ascend; got {list(bins)}")
+    return np.where(missing, "missing", np.searchsorted(borders, values, side="right").astype(str))
+
+
+class BalancedSampler:
+    """Draws faces with replacement, rare groups more often: P(face) ~ f_group ^ -power.
+
+    With classes as groups and power 1 it is the thesis's expression sampler, with ages as groups its age sampler
+    (Antoniadis, NTUA thesis 2021, section 5.3; its (5.3.1) prints the inverse weight, as (3.3.4) does).
+
+    Args:
+        labels: (n,) class of each face, or another group such as `column_groups` gives; missing ones form one of their own.
         batch_size: faces a batch.
         power: 0 draws faces evenly, 1 draws classes evenly (AFFNet-CL: 16 faces of each of eight emotions).
         seed: of every draw.

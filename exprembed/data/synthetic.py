@@ -69,7 +69,8 @@ def render_faces(n: int, subjects: int, seed: int, size: int = 112) -> tuple[Arr
         to the image's right side, -1 to its left), `landmarks` (136 floats x0, y0, x1, y1 ... in pixels, iBUG's 68
         points; pixel i spans [i, i + 1); a dropped jaw or a turned head may reach beyond the image),
         `left top right bottom` (the landmarks' bounding box within the image) and the scene's `yaw`, `pitch`, `roll`
-        (degrees), `light` (in [-1, 1], from the left to the right) and `glasses` (bool).
+        (degrees), `light` (in [-1, 1], from the left to the right), `glasses` (bool) and `age` (of the subject, in [0, 1], no
+        years: how deep wrinkles and folds are drawn).
 
     Raises:
         WrongUseError: a number out of its range, or fewer faces than subjects.
@@ -315,7 +316,7 @@ def _draw(units: Array, lean: Array, looks: dict[str, Array], size: int) -> tupl
     labels |= {"asymmetry": lean, "valence": feelings[:, 0], "arousal": feelings[:, 1]}
     labels |= {"left": low[:, 0], "top": low[:, 1], "right": high[:, 0], "bottom": high[:, 1]}
     labels |= {name: np.rad2deg(looks[name]) for name in ("yaw", "pitch", "roll")}
-    labels |= {"light": looks["light_x"], "glasses": looks["glasses"] > 0}
+    labels |= {"light": looks["light_x"], "glasses": looks["glasses"] > 0, "age": looks["age"]}
     labels["landmarks"] = np.round(landmarks.reshape(len(units), 136), 2).tolist()
     return images, labels
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from exprembed.data.preprocessing import Preprocessing
-from exprembed.errors import WrongUseError
+from exprembed.errors import WrongUseError, unknown_name
 
 
 @dataclass
@@ -26,7 +26,8 @@ class EmbedderOutput:
         logits: (B, C) class scores before softmax or sigmoid, or (J, B, C) where each of J domains has a classifier of
             its own; None where the model has no classifier.
         valence_arousal: (B, 2); None where the model does not regress them.
-        parts: what a loss takes beside these in training, by the name of its argument: (B, ...) tensors or tuples of them.
+        parts: further outputs by name, (B, ...) tensors or tuples of them: what objectives aim at, or what a loss takes
+            beside its input in training, by the name of its argument.
         penalties: terms that the model itself adds to the loss in training, each a scalar.
     """
 
@@ -35,6 +36,14 @@ class EmbedderOutput:
     valence_arousal: Tensor | None = None
     parts: dict[str, Any] = field(default_factory=dict)
     penalties: dict[str, Tensor] = field(default_factory=dict)
+
+    def named(self, name: str) -> Any:  # noqa: ANN401 - a tensor, or a tuple of them
+        """Return an output by its name, that of an attribute or of a part; WrongUseError where the model gives none."""
+        own = {"embedding": self.embedding, "logits": self.logits, "valence_arousal": self.valence_arousal}
+        given = {key: value for key, value in (own | self.parts).items() if value is not None}
+        if name not in given:
+            raise unknown_name("output of this model", name, given)
+        return given[name]
 
 
 class Embedder(nn.Module):
@@ -49,6 +58,7 @@ class Embedder(nn.Module):
         metric: the distance that the embedding is meant for, "l2" or "cosine".
         classes: names of the logits, in order; empty where there are none.
         domains: data sets with a classifier of their own -> their classes; empty where one classifier serves all.
+        va_regions: division of the valence-arousal plane whose regions the model classifies; None where it does not.
         frozen: the backbone's weights and statistics do not move in training.
     """
 
@@ -64,6 +74,7 @@ class Embedder(nn.Module):
         self.embedding_dim = embedding_dim
         self.classes = tuple(classes)
         self.domains: dict[str, tuple[str, ...]] = {}
+        self.va_regions: str | None = None
         self.frozen = False
 
     def features(self, images: Tensor) -> Tensor:

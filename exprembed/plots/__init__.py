@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from exprembed.plots.confusion import confusion_matrix_figure
 from exprembed.plots.curves import dimensionality_curve, knn_curve, rank_difference_curve, sweep_curve, triplet_bars
 from exprembed.plots.emotion_maps import EmotionGrid, emotion_globe, emotion_grid, emotion_map
 from exprembed.plots.faces import face_rows
@@ -12,6 +13,7 @@ from exprembed.plots.style import expression_color
 __all__ = [
     "EmotionGrid",
     "album_sheet",
+    "confusion_matrix_figure",
     "dimensionality_curve",
     "embedding_map",
     "emotion_globe",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import lightning
@@ -84,6 +84,7 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]  # the li
         seed = seed_of(self.recipe.seed, batch.step)
         torch.manual_seed(seed)  # dropout
         output = self._output(batch, seed)
+        batch = replace(batch, masks=self._masks(batch.masks, seed))
         terms = [objective(output, batch) for objective in self.terms]
         for plan, term in zip(self.recipe.objectives, terms, strict=True):
             self.log(f"loss/{plan.loss}", term, prog_bar=True, batch_size=len(batch.inputs))
@@ -97,6 +98,12 @@ class TrainingModule(lightning.LightningModule):  # type: ignore[misc]  # the li
         # One seed for both: a face and its reference are turned, cut and lit alike.
         images, references = (self._varied(pixels, seed) for pixels in (batch.inputs, batch.references))
         return self.model.training_output(images, references if len(references) else None)
+
+    def _masks(self, masks: Tensor, seed: int) -> Tensor:
+        """Move masks as the faces were moved; light, noise and blank rectangles leave them alone."""
+        if not len(masks):
+            return masks
+        return self.augmentation.geometry(masks, self._size(), torch.Generator().manual_seed(seed))
 
     def _varied(self, pixels: Tensor, seed: int) -> Tensor:
         if not len(pixels):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from exprembed.data.loading import Batch, StepDataset
+from exprembed.data.regions import region_count
 from exprembed.data.tables import TRIPLET_TYPES
 from exprembed.errors import BadInputError, WrongUseError, unknown_name
 from exprembed.losses import LOSSES
@@ -29,19 +33,21 @@ class Facts:
         num_classes: C.
         embedding_dim: d.
         class_counts: training faces of each class.
-        histogram: class distributions over the valence-arousal plane; None without faces that carry both.
+        histogram: bins -> class distributions over the valence-arousal plane; None without faces that carry both.
         class_weights: (J, C) weight of each class in each domain; None where the model does not tell domains apart.
         domain_sizes: (J,) labelled training faces of each domain; None likewise.
         neutral: number of the class "neutral", -1 where there is none.
+        counts: training faces of each class of a target whose classes are not the model's own.
     """
 
     num_classes: int
     embedding_dim: int
     class_counts: list[int]
-    histogram: VAHistogram | None
+    histogram: Callable[..., VAHistogram] | None
     neutral: int = -1
     class_weights: Tensor | None = None
     domain_sizes: Tensor | None = None
+    counts: Mapping[str, list[int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: Embedder, steps: StepDataset) -> Facts:
@@ -49,7 +55,8 @@ class Facts:
         classes = len(model.classes)
         labelled = steps.labels >= 0
         both = labelled & np.isfinite(steps.valence_arousal).all(axis=1)
-        histogram = VAHistogram(steps.valence_arousal[both], steps.labels[both], classes) if both.any() else None
+        felt = steps.valence_arousal[both], steps.labels[both]
+        histogram = partial(VAHistogram, *felt, classes) if both.any() else None
         counts = np.bincount(steps.labels[labelled], minlength=classes).tolist()
         neutral = model.classes.index("neutral") if "neutral" in model.classes else -1
         weights, sizes = None, None
@@ -57,7 +64,30 @@ class Facts:
             cells = steps.domains[labelled] * classes + steps.labels[labelled]
             table = np.bincount(cells, minlength=len(model.domains) * classes).reshape(-1, classes)
             weights, sizes = domain_weights(table, [len(names) for names in model.domains.values()])
-        return cls(classes, model.embedding_dim, counts, histogram, neutral, weights, sizes)
+        others = {} if model.va_regions is None else {"va_regions": _region_counts(steps.regions, model.va_regions)}
+        return cls(classes, model.embedding_dim, counts, histogram, neutral, weights, sizes, others)
+
+    def about(self, target: str) -> Facts:
+        """Return the facts as a loss on a target is told them: of that target's classes."""
+        if target == "va_regions" and target not in self.counts:
+            raise WrongUseError("the target va_regions needs a model that classifies regions, as multi_task does")
+        counts = self.counts.get(target)
+        if counts is None:
+            return self
+        return replace(self, num_classes=len(counts), class_counts=counts, class_weights=None, domain_sizes=None)
+
+
+def _region_counts(regions: np.ndarray, kind: str) -> list[int]:
+    """Count the training faces of each region; for "half" the faces above 0 on each axis.
+
+    No face is ever of a region without training faces, so that its weight means nothing; counted as the rarest other, it
+    leaves the weights of the others as they are.
+    """
+    if regions.ndim > 1:
+        return [int(count) for count in np.nansum(regions, axis=0)]
+    counts = np.bincount(regions[regions >= 0], minlength=region_count(kind))
+    rarest = counts[counts > 0].min(initial=len(regions))
+    return [int(count) or int(rarest) for count in counts]
 
 
 class Objective(nn.Module):
@@ -68,13 +98,16 @@ class Objective(nn.Module):
     def __init__(self, plan: ObjectivePlan, facts: Facts) -> None:
         super().__init__()
         self.plan = plan
-        self.facts = facts
-        self.loss = _loss(plan, facts)
+        self.facts = facts.about(plan.target)
+        self.loss = _loss(plan, self.facts)
         taken = inspect.signature(self.loss.forward).parameters
         # What a loss takes beside values and labels, by name; True where it cannot do without.
         self.wants = {name: entry.default is entry.empty for name, entry in list(taken.items())[2:]}
-        if plan.target == "va_histogram" and facts.histogram is None:
-            raise BadInputError("the target va_histogram needs faces with expression, valence and arousal")
+        self.histogram = None
+        if plan.target == "va_histogram":
+            if facts.histogram is None:
+                raise BadInputError("the target va_histogram needs faces with expression, valence and arousal")
+            self.histogram = facts.histogram(bins=plan.bins)
         self.miner = None if plan.miner is None else CategoryTripletMiner(**plan.miner)
         margins = getattr(self.loss, "type_margins", None)
         table = [margins.get(name, self.loss.margin) for name in TRIPLET_TYPES] if margins else None
@@ -82,25 +115,23 @@ class Objective(nn.Module):
 
     def forward(self, output: EmbedderOutput, batch: Batch) -> Tensor:
         """Return the term, already weighted."""
-        values = getattr(output, self.plan.input)
-        if values is None:
-            raise WrongUseError(f"the objective {self.plan.loss!r} wants {self.plan.input} and the model gives none")
+        values = output.named(self.plan.input)
         if self.plan.target == "triplets":
             extra = {} if self.margins is None else {"margins": self.margins[batch.types]}
             term = self.loss(values, indices_tuple=tuple(batch.triplets.T), **extra)
-        elif self.plan.target == "labels":
-            term = self._on_labels(values, output, batch)
         else:
-            target, there = self._target(batch)
-            term = self.loss(values[there], target[there])
+            target, there = self._target(values, batch)
+            if target.is_floating_point():
+                term = self.loss(values[there], target[there])
+            else:
+                term = self._on_classes(values, target, there, output, batch)
         weighted: Tensor = self.plan.weight * term
         return weighted
 
-    def _on_labels(self, values: Tensor, output: EmbedderOutput, batch: Batch) -> Any:  # noqa: ANN401 - the loss's own
-        there = batch.labels >= 0
+    def _on_classes(self, values: Tensor, classes: Tensor, there: Tensor, output: EmbedderOutput, batch: Batch) -> Any:  # noqa: ANN401 - the loss's own
         if "valence_arousal" in self.wants:
             there = there & batch.valence_arousal.isfinite().all(dim=1)
-        values, labels = values[..., there, :], batch.labels[there]  # (B, D), or (J, B, C) of J domains
+        values, labels = values[..., there, :], classes[there]  # (B, D), or (J, B, C) of J domains
         told = {**output.parts, "valence_arousal": batch.valence_arousal, "domains": batch.domains}
         extra: dict[str, Any] = {
             name: tuple(part[there] for part in parts) if isinstance(parts, tuple) else parts[there]
@@ -116,14 +147,19 @@ class Objective(nn.Module):
             extra["indices_tuple"] = self.miner(values, labels)
         return self.loss(values, labels, **extra)
 
-    def _target(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the target of every face, and which faces have one."""
+    def _target(self, values: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the target of every face (whole numbers are classes), and which faces have one."""
         if self.plan.target == "votes":
             return batch.votes, batch.votes.sum(dim=1) > 0
-        there = batch.valence_arousal.isfinite().all(dim=1)
-        if self.plan.target == "valence_arousal" or self.facts.histogram is None:
-            return batch.valence_arousal, there
-        return self.facts.histogram(batch.valence_arousal.nan_to_num()), there
+        if self.histogram is not None:
+            there = batch.valence_arousal.isfinite().all(dim=1)
+            return self.histogram(batch.valence_arousal.nan_to_num()), there
+        if self.plan.target == "masks":
+            target = functional.interpolate(batch.masks, values.shape[-2:], mode="area")
+        else:
+            known = {"labels": batch.labels, "valence_arousal": batch.valence_arousal, "va_regions": batch.regions}
+            target = known[self.plan.target]
+        return target, target.flatten(1).isfinite().all(dim=1) if target.is_floating_point() else target >= 0
 
 
 def _loss(plan: ObjectivePlan, facts: Facts) -> Any:  # noqa: ANN401 - ours, pytorch-metric-learning's or torch's

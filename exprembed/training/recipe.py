@@ -16,8 +16,7 @@ from exprembed.errors import BadInputError, WrongUseError, unknown_name
 OPTIMIZERS = ("adam", "adamw", "muon", "nesterov", "sgd")
 SCHEDULES = ("constant", "cosine", "inverse")
 SAMPLERS = ("balanced", "triplets", "vote_triplets")
-OUTPUTS = ("embedding", "logits", "valence_arousal")
-TARGETS = ("triplets", "labels", "votes", "valence_arousal", "va_histogram")
+TARGETS = ("triplets", "labels", "votes", "valence_arousal", "va_histogram", "va_regions", "masks")
 
 
 @dataclass
@@ -57,14 +56,16 @@ class ObjectivePlan:
     Attributes:
         loss: a registered loss, or the name of a loss of pytorch-metric-learning ("TripletMarginLoss") or of torch
             ("MSELoss").
-        input: "embedding", "logits" or "valence_arousal", an output of the model.
+        input: "embedding", "logits", "valence_arousal", or the name of another output that the model gives in `parts`.
         target: "triplets" (a, b, odd), "labels" (class numbers, with valence and arousal for losses that take them),
-            "votes" (distributions), "valence_arousal", or "va_histogram" (the class distribution of the face's bin
-            among the training faces). Faces without the target take no part in the term.
+            "votes" (distributions), "valence_arousal", "va_histogram" (the class distribution of the face's bin
+            among the training faces), "va_regions" (the region of the plane, as the model divides it), or "masks" (the
+            share of eye and mouth in each cell of the input). Faces without the target take no part in the term.
         weight: factor of the term.
-        options: the loss's arguments; `num_classes`, `embedding_dim`, `class_counts` and, for models with domains,
-            `class_weights` and `domain_sizes` fill themselves in.
+        options: the loss's arguments; `num_classes`, `class_counts` (both of the regions where they are the target),
+            `embedding_dim` and, for models with domains, `class_weights` and `domain_sizes` fill themselves in.
         miner: options of a CategoryTripletMiner for losses on labels; None for none.
+        bins: intervals of va_histogram on each axis.
     """
 
     loss: str
@@ -73,6 +74,7 @@ class ObjectivePlan:
     weight: float = 1.0
     options: dict[str, Any] = field(default_factory=dict)
     miner: dict[str, Any] | None = None
+    bins: int = 10
 
 
 @dataclass
@@ -87,7 +89,8 @@ class Recipe:
         init: weights that the model starts from; None starts from scratch.
         init_parts: what it takes of them, by the start of their names.
         data: which faces train.
-        sampler: `kind` (balanced, triplets, vote_triplets) and its arguments.
+        sampler: `kind` (balanced, triplets, vote_triplets) and its arguments; "balanced" also takes `by`, the column whose
+            values it balances (the classes' own unless given), and `bins` for a column of numbers (see `column_groups`).
         augmentation: arguments of `Augmentation`; empty for its defaults; None for no variation.
         sizes: {share of the steps done: input size}: small inputs first make early steps cheap. Empty: always the
             model's own size. The last must be the model's.
@@ -140,7 +143,7 @@ class Recipe:
         ]
         choices += [("sampler", self.sampler.get("kind"), SAMPLERS), ("missing", self.data.missing, ("error", "skip"))]
         for plan in self.objectives:
-            choices += [("input", plan.input, OUTPUTS), ("target", plan.target, TARGETS)]
+            choices.append(("target", plan.target, TARGETS))
         for kind, value, known in choices:
             if value not in known:
                 raise unknown_name(kind, value, known)

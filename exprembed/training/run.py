@@ -13,7 +13,7 @@ import pandas as pd
 from exprembed.data.holdout import held_out
 from exprembed.data.loading import StepDataset, load_pixels
 from exprembed.data.readers import READERS
-from exprembed.data.samplers import BalancedSampler, Sampler, TripletSampler, VoteTripletSampler
+from exprembed.data.samplers import BalancedSampler, Sampler, TripletSampler, VoteTripletSampler, column_groups
 from exprembed.data.tables import FaceTable, TripletTable
 from exprembed.data.triplets import triplets_from_votes
 from exprembed.errors import BadInputError, MissingExtraError, WrongUseError, unknown_name
@@ -88,16 +88,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
         kept = np.append(kept, np.ones(len(faces) - len(kept), bool))
         watched = np.append(watched, np.zeros(len(faces) - len(watched), bool))
     inputs = load_inputs(recipe, model, faces)
-    sampler = make_sampler(recipe, FaceTable(faces[kept]), triplets, model.classes)
-    steps = StepDataset(
-        inputs[kept],
-        FaceTable(faces[kept]),
-        sampler,
-        model.classes,
-        model.domains,
-        recipe.data.label,
-        recipe.data.references,
-    )
+    steps = make_steps(recipe, model, inputs[kept], FaceTable(faces[kept]), triplets)
     module = TrainingModule(model, recipe, steps, _watch(inputs[watched], faces[watched]))
     write_json(folder / "recipe.json", recipe.to_dict())
     every = min(recipe.check_every, recipe.steps)
@@ -131,7 +122,7 @@ def fit(model: Embedder, recipe: Recipe, inputs: np.ndarray, faces: FaceTable) -
 
     Args:
         model: trained in place, from the weights that it has; afterwards in evaluation mode.
-        recipe: objectives, sampler, optimiser and steps; its data, model and init are not looked at.
+        recipe: objectives, sampler, optimiser and steps; of its data only what names label and references is looked at.
         inputs: (n, ...) crops or maps of the faces, all of which train.
         faces: the table of the same n faces.
 
@@ -144,9 +135,7 @@ def fit(model: Embedder, recipe: Recipe, inputs: np.ndarray, faces: FaceTable) -
 
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    sampler = make_sampler(recipe, faces, None, model.classes)
-    steps = StepDataset(inputs, faces, sampler, model.classes, model.domains)
-    module = TrainingModule(model, recipe, steps)
+    module = TrainingModule(model, recipe, make_steps(recipe, model, inputs, faces))
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
     _trainer(recipe, **quiet).fit(module)
     model.cpu().eval()
@@ -232,6 +221,23 @@ def load_inputs(recipe: Recipe, model: Embedder, faces: FaceTable) -> np.ndarray
     return load_pixels(faces, model.preprocessing.size, model.preprocessing.channels)
 
 
+def make_steps(
+    recipe: Recipe, model: Embedder, inputs: np.ndarray, faces: FaceTable, triplets: TripletTable | None = None
+) -> StepDataset:
+    """Build the batches of the recipe's steps, with the targets that its objectives and its model ask for."""
+    return StepDataset(
+        inputs,
+        faces,
+        make_sampler(recipe, faces, triplets, model.classes),
+        model.classes,
+        model.domains,
+        recipe.data.label,
+        recipe.data.references,
+        model.va_regions,
+        model.preprocessing.size if any(plan.target == "masks" for plan in recipe.objectives) else None,
+    )
+
+
 def make_sampler(
     recipe: Recipe, faces: FaceTable, triplets: TripletTable | None, classes: Sequence[str] = ()
 ) -> Sampler:
@@ -241,7 +247,12 @@ def make_sampler(
     if kind == "balanced":
         labels = _labels(recipe, faces)
         among = labels.isin(classes).to_numpy() if recipe.data.references else None
-        return _call(BalancedSampler, labels.to_numpy(), seed=recipe.seed, among=among, **options)
+        by, groups = options.pop("by", None), labels.to_numpy()
+        if by is not None:
+            if by not in faces:
+                raise BadInputError(f"the sampler balances the faces' {by!r}, and the table has no such column")
+            groups = column_groups(faces[by], options.pop("bins", 5))
+        return _call(BalancedSampler, groups, seed=recipe.seed, among=among, **options)
     if kind == "vote_triplets":
         return _call(VoteTripletSampler, faces, seed=recipe.seed, **options)
     if triplets is None:

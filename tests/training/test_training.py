@@ -221,6 +221,7 @@ def test_a_step_is_a_whole_batch():
 
 @pytest.mark.parametrize("name", list_recipes())
 def test_every_recipe_reads_and_builds(name):
+    from exprembed.data.regions import region_count
     from exprembed.training.objectives import Facts, Objective
     from exprembed.training.run import build_model
 
@@ -241,6 +242,7 @@ def test_every_recipe_reads_and_builds(name):
         None,
         class_weights=weights,
         domain_sizes=sizes,
+        counts={"va_regions": [3] * region_count(model.va_regions)} if model.va_regions else {},
     )
     assert [Objective(plan, facts) for plan in recipe.objectives]
 
@@ -304,7 +306,7 @@ def test_losses_are_told_of_model_and_faces(tmp_path):
     assert isinstance(center.loss.centers, torch.nn.Parameter)
     assert va_center.loss.va_counts.sum() < 3 * recipe.sampler["batch_size"]
     assert va_center.loss.va_counts.sum() > 0
-    assert logit.facts.histogram.probabilities.shape == (10, 10, 8)
+    assert logit.histogram.probabilities.shape == (10, 10, 8)
     stored = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert torch.equal(stored["objectives.3.loss.centers"], island.loss.centers)
 
