@@ -26,6 +26,7 @@ PAPERS = {
     "cake": "Tables and figures of the CAKE paper",
     "gcnet": "Tables and figures of the GCNet paper",
     "metric-losses": "The thesis's comparison of metric losses",
+    "multitask": "The thesis's multi-task networks, samplers and support vector machines",
     "emotion-gcn": "The thesis's comparison of Emotion-GCN with single-task and multi-task networks",
 }
 
