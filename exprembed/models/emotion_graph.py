@@ -132,7 +132,8 @@ def conditional_probabilities(shares: Any) -> np.ndarray:  # noqa: ANN401 - anyt
         raise BadInputError(f"shares (N, C) in [0, 1] are due, a row a face; got {own.shape}")
     total = own.sum(axis=0)[:, None]
     table: np.ndarray = np.divide(own.T @ own, total, out=np.zeros((own.shape[1],) * 2), where=total > 0)
-    return np.minimum(table, 1)  # rounding may pass it
+    bounded: np.ndarray = np.minimum(table, 1)  # rounding may pass it
+    return bounded
 
 
 def correlation_adjacency(
