@@ -95,6 +95,7 @@ class Bench:
         pixels: (n, C, S, S) uint8 crops of the training faces.
         scored: likewise of the scored faces.
         cache: folder that keeps what was trained, by all that it depends on; None keeps nothing.
+        commit: of this code, as it was when the bench was made.
         commits: those of the code that trained what was asked for so far.
     """
 
@@ -103,6 +104,7 @@ class Bench:
     pixels: np.ndarray
     scored: np.ndarray
     cache: Path | None = None
+    commit: str = field(default_factory=lambda: str(provenance()["commit"]))
     commits: set[str] = field(default_factory=set)
 
     @classmethod
@@ -118,7 +120,7 @@ class Bench:
         held = subject_folds(faces["subject"], _FOLDS) == 0 if "subject" in faces else held_out(faces, 1 / _FOLDS)
         words = f"{int((~held).sum()):,} training faces, {int(held.sum()):,} others held out of them to choose on"
         split = Split("held out", words, FaceTable(faces[~held]), FaceTable(faces[held]), None)
-        return Bench(self.recipe, split, self.pixels[~held], self.pixels[held], self.cache, self.commits)
+        return Bench(self.recipe, split, self.pixels[~held], self.pixels[held], self.cache, self.commit, self.commits)
 
     def adjacency(self, between_classes: bool = False, **edges: Any) -> np.ndarray:  # noqa: ANN401
         """Return the training faces' adjacency, with the recipe's tau and p where `edges` name no others."""
@@ -200,7 +202,7 @@ class Bench:
         if "valence_arousal" in outputs:
             for name, column, values in zip(COLUMNS[1:], DIMENSIONS, answers[:, -2:].T, strict=True):
                 scores[name] = concordance_cc(self.split.test[column], values)
-        return Trained(scores, counts, weights, embedding.astype(np.float16), str(provenance()["commit"]))
+        return Trained(scores, counts, weights, embedding.astype(np.float16), self.commit)
 
 
 def _embedded(model: Any, pixels: np.ndarray) -> np.ndarray:  # noqa: ANN401 - an Embedder
