@@ -43,7 +43,7 @@ def similarity_figure(weights: Mapping[str, np.ndarray], names: Sequence[str]) -
     """Draw the cosine similarity of learned classifiers and regressors, a panel a network (thesis, Fig. 6.4.3).
 
     Args:
-        weights: title -> (n, D) vectors; vectors of NaN (which a network does not have) leave their cells blank.
+        weights: title -> (n, D) vectors.
         names: (n,) what the vectors are of.
 
     Raises:
@@ -79,7 +79,7 @@ def _panels(panels: Mapping[str, np.ndarray], names: Sequence[str], low: float) 
 
 
 def _draw(axes: Axes, shown: np.ndarray, names: Sequence[str], low: float) -> None:
-    """Draw a matrix (n, n) with its numbers: white is 0, blue 1, red -1 (where `low` is -1); NaN stays blank."""
+    """Draw a matrix (n, n) with its numbers: white is 0, blue 1, red -1 (where `low` is -1)."""
     axes.imshow(shown, cmap="RdBu" if low < 0 else "Blues", vmin=low, vmax=1)
     for row, column in np.argwhere(np.isfinite(shown)):
         value = shown[row, column]

@@ -50,7 +50,7 @@ def test_the_other_parts(bench, monkeypatch):
     monkeypatch.setattr(emotion_gcn, "embedding_map", lambda *given, **options: drawn(*given[:2], "pca", **options))
     report = run(bench, (0,), ("rates", "sweep", "figures"), search_steps=1, sweep_steps=1)
     rates, tau, p, figures = report.sections
-    assert len(rates.rows) == 4 * 2
+    assert len(rates.rows) == 6 * 2
     assert "held out of them to choose on" in rates.data
     assert [len(section.rows) for section in (tau, p)] == [3, 3]
     assert len(figures.figures) == 10
