@@ -38,7 +38,7 @@ SINGLE, SINGLE_VA = "single-task, classes", "single-task, valence and arousal"
 MSE, CCC, GCN, LESS = "multi-task + MSE", "multi-task + CCC", "Emotion-GCN", "Emotion-GCN, p = 0.3"
 # What rates are chosen among, for each of these networks alike, and what held-out training faces chose (part "rates").
 SEARCHED = (SINGLE, SINGLE_VA, MSE, CCC, GCN, LESS)
-CHOICES = (Rates(1e-3), Rates(2e-3), Rates(4e-3), Rates(2e-3, 5))
+CHOICES = (Rates(1e-3), Rates(2e-3), Rates(4e-3), Rates(8e-3), Rates(2e-3, 5))
 CHOSEN: Mapping[str, Rates] = dict.fromkeys((SINGLE, SINGLE_VA, MSE, CCC, GCN, LESS), CHOICES[0])
 
 _RANDOM = np.random.default_rng(0).normal(size=(9, 300))
