@@ -29,6 +29,7 @@ from exprembed.training.run import build_model
 
 COLUMNS = ("accuracy", "CCC-V", "CCC-A")
 FREE: Mapping[str, Any] = {"word_vectors": np.eye(9).tolist(), "adjacency": np.eye(9).tolist(), "layers": 1}
+THESIS = {"tau": 0.1, "p": 0.7}  # of its Emotion-GCN; the recipe may have others
 _FOLDS = 5  # a fifth of the training subjects is held out to choose on
 _WATCHED = 1000  # training faces that are scored too
 
@@ -123,10 +124,9 @@ class Bench:
         return Bench(self.recipe, split, self.pixels[~held], self.pixels[held], self.cache, self.commit, self.commits)
 
     def adjacency(self, between_classes: bool = False, **edges: Any) -> np.ndarray:  # noqa: ANN401
-        """Return the training faces' adjacency, with the recipe's tau and p where `edges` name no others."""
+        """Return the training faces' adjacency, with the thesis's tau and p where `edges` name no others."""
         given = self.conditionals if between_classes else None
-        options = {"tau": self.recipe.model["tau"], "p": self.recipe.model["p"], **edges}
-        return emotion_adjacency(self.split.train, conditionals=given, **options)
+        return emotion_adjacency(self.split.train, conditionals=given, **{**THESIS, **edges})
 
     @cached_property
     def conditionals(self) -> np.ndarray:
@@ -153,7 +153,7 @@ class Bench:
         own = copy.deepcopy(self.recipe)
         own.seed, own.steps = seed, steps or own.steps
         own.learning_rate, own.learning_rates = trial.rates.rate, {"graph.": trial.rates.graph}
-        own.model = {**own.model, "adjacency": self.adjacency(**trial.edges).tolist(), **trial.model}
+        own.model = {**own.model, **THESIS, "adjacency": self.adjacency(**trial.edges).tolist(), **trial.model}
         own.objectives = [plan for plan in own.objectives if plan.input in trial.outputs]
         for plan in own.objectives:
             plan.loss = trial.regression if plan.input == "valence_arousal" else plan.loss
