@@ -12,17 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
-from evaluation.metric_losses import Split
-from exprembed.data import FaceTable, subject_folds
+from evaluation.metric_losses import Split, split_faces, synthetic_faces
+from exprembed.data import FaceTable, expected_valence_arousal, read_ferplus, subject_folds
 from exprembed.data.holdout import held_out
 from exprembed.data.loading import load_pixels
 from exprembed.data.triplets import vote_distributions
-from exprembed.files import atomic_path
+from exprembed.files import Skipped, atomic_path
 from exprembed.losses.va_histogram import VAHistogram
 from exprembed.metrics import concordance_cc, mean_class_accuracy
-from exprembed.models.emotion_gcn import DIMENSIONS, SEVEN, conditional_probabilities, emotion_adjacency
+from exprembed.models.emotion_gcn import (
+    DIMENSIONS,
+    SEVEN,
+    GraphConvolutions,
+    conditional_probabilities,
+    emotion_adjacency,
+    facs_vectors,
+)
 from exprembed.provenance import provenance
 from exprembed.training import Recipe, fit
 from exprembed.training.run import build_model
@@ -208,3 +216,39 @@ class Bench:
 def _embedded(model: Any, pixels: np.ndarray) -> np.ndarray:  # noqa: ANN401 - an Embedder
     blocks = torch.split(torch.from_numpy(pixels), 256)
     return np.concatenate([model.embed(model.prepare(block)).numpy() for block in blocks])
+
+
+def rendered_split(folder: Path, n: int) -> Split:
+    """Render n faces as files in `folder`; contempt, which is none of the seven classes, is left out."""
+    faces = synthetic_faces(folder, n)
+    return split_faces(FaceTable(pd.DataFrame(faces[faces["expression"].isin(SEVEN)])), "rendered faces", [])
+
+
+def ferplus_split(path: Path, skipped: list[Skipped]) -> Split:
+    """Read FER+'s training and validation faces of the seven classes, valence and arousal expected from votes."""
+    faces = pd.DataFrame(expected_valence_arousal(read_ferplus(path, skipped=skipped)))
+    kept = faces["expression"].isin(SEVEN) & faces["split"].isin(["train", "validation"])
+    return split_faces(FaceTable(faces[kept]), "FER+ (training and validation split)", skipped)
+
+
+def cosines(weights: np.ndarray) -> np.ndarray:
+    """Return the cosine similarity of vectors: (n, D) to (n, n)."""
+    unit = weights / np.linalg.norm(weights, axis=1, keepdims=True)
+    table: np.ndarray = unit @ unit.T
+    return table
+
+
+def likeness(adjacency: np.ndarray, hidden: int, width: int = 256, draws: int = 20) -> float:
+    """Return the mean cosine between classifiers of two classes as two layers start out.
+
+    Example:
+        >>> likeness(np.eye(9), 128) < likeness(np.full((9, 9), 1 / 9), 128)
+        True
+    """
+    pairs = np.triu_indices(len(SEVEN), 1)
+    found = []
+    for seed in range(draws):
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            found.append(cosines(GraphConvolutions(facs_vectors(), adjacency, [hidden, width])().numpy())[pairs].mean())
+    return float(np.mean(found))

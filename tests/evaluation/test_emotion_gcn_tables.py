@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from evaluation import emotion_gcn
+from evaluation import emotion_gcn, emotion_gcn_bench
 from evaluation.emotion_gcn import (
     CCC,
     CHOICES,
@@ -19,11 +19,9 @@ from evaluation.emotion_gcn import (
     TABLE,
     VARIANTS,
     _beaten,
-    ferplus_split,
-    rendered_split,
     run,
 )
-from evaluation.emotion_gcn_bench import FREE, Bench, Trained
+from evaluation.emotion_gcn_bench import FREE, Bench, Trained, ferplus_split, rendered_split
 from exprembed.data import FaceTable
 from exprembed.models import create_model
 from exprembed.models.emotion_gcn import SEVEN, correlation_adjacency, emotion_adjacency
@@ -174,4 +172,5 @@ def test_rows_without_a_graph_are_free_vectors():
 
 
 def test_examples():
-    assert doctest.testmod(emotion_gcn).failed == 0
+    for module in (emotion_gcn, emotion_gcn_bench):
+        assert doctest.testmod(module).failed == 0
