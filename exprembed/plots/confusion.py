@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,6 @@ def confusion_matrix_figure(counts: Any, classes: Sequence[str], title: str = ""
         side.set_visible(False)
     axes.set_xlabel("predicted", fontsize=11, color=INK)
     axes.set_ylabel("true (row = 100 %)", fontsize=11, color=INK)
-    axes.set_title(title, loc="left", fontsize=12, color=INK)
+    axes.set_title(textwrap.fill(title, 12 + 5 * size), loc="left", fontsize=12, color=INK)
     figure.tight_layout()
     return figure
