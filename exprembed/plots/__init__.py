@@ -7,11 +7,13 @@ from exprembed.plots.curves import dimensionality_curve, knn_curve, rank_differe
 from exprembed.plots.emotion_maps import EmotionGrid, emotion_globe, emotion_grid, emotion_map
 from exprembed.plots.faces import face_rows
 from exprembed.plots.maps import embedding_map, project
+from exprembed.plots.matrices import adjacency_figure, similarity_figure
 from exprembed.plots.sheets import album_sheet, retrieval_sheet
 from exprembed.plots.style import expression_color
 
 __all__ = [
     "EmotionGrid",
+    "adjacency_figure",
     "album_sheet",
     "confusion_matrix_figure",
     "dimensionality_curve",
@@ -25,6 +27,7 @@ __all__ = [
     "project",
     "rank_difference_curve",
     "retrieval_sheet",
+    "similarity_figure",
     "sweep_curve",
     "triplet_bars",
 ]

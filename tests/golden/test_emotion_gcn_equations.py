@@ -11,6 +11,7 @@ from exprembed.models.emotion_gcn import (
     AFFECTNET_SPEARMAN,
     SEVEN,
     class_correlations,
+    conditional_probabilities,
     correlation_adjacency,
     emotion_adjacency,
 )
@@ -99,6 +100,66 @@ def test_a_correlation_that_is_the_threshold_is_an_edge():
     assert correlation_adjacency([[0.1, 0.0], [0.2, 0.2]], tau=0.1)[0, 2] == pytest.approx(0.7)
 
 
+def test_signed_adjacency_of_affectnet():
+    """By hand: the same edges; of valence's and arousal's classes only these go with them, all others against them."""
+    ours = correlation_adjacency([AFFECTNET_SPEARMAN[name] for name in SEVEN], tau=0.1, p=0.7, signed=True)
+    with_valence, with_arousal = {"happiness"}, {"surprise", "fear", "disgust", "anger"}
+    expected = BY_HAND[0.7].copy()
+    for row, name in enumerate(SEVEN):
+        if name not in with_valence:
+            expected[[row, 7], [7, row]] *= -1
+        if name not in with_arousal:
+            expected[[row, 8], [8, row]] *= -1
+    assert np.abs(ours - expected).max() < 1e-12
+    assert np.abs(np.abs(ours).sum(axis=1) - 1).max() < 1e-12
+
+
+# Four faces: two of one label each, one of the first and second, one of all three. By hand: with the first class there are
+# three faces, with the second three, with the third one; M_12 = 2, M_13 = M_23 = 1.
+LABELS = [[1, 0, 0], [0, 1, 0], [1, 1, 0], [1, 1, 1]]
+GIVEN = np.array([[1, 2 / 3, 1 / 3], [2 / 3, 1, 1 / 3], [1, 1, 1]])
+
+
+def test_conditional_probabilities_of_labels_and_votes():
+    assert np.abs(conditional_probabilities(LABELS) - GIVEN).max() < 1e-12
+    # Two faces, ten raters: 8 say the first and 2 the second, 5 each. s_1 = 1.3, s_2 = 0.7; s_1 s_2 = 0.16 + 0.25.
+    votes = conditional_probabilities([[0.8, 0.2], [0.5, 0.5]])
+    assert np.abs(votes - [[0.89 / 1.3, 0.41 / 1.3], [0.41 / 0.7, 0.29 / 0.7]]).max() < 1e-12
+    assert np.array_equal(conditional_probabilities(np.eye(3)), np.eye(3))
+
+
+def test_edges_between_classes():
+    """By hand: tau = 0.5 takes P(2 | 1) and P(1 | 2), and both given the third, to which no class leads back."""
+    felt = [[0.9, 0.1], [-0.6, 0.2], [0.0, -0.5]]
+    expected = np.array(
+        [
+            [0.3, 0.35, 0, 0.35, 0],
+            [0.35, 0.3, 0, 0.35, 0],
+            [0.7 / 3, 0.7 / 3, 0.3, 0, 0.7 / 3],
+            [0.35, 0.35, 0, 0.3, 0],
+            [0, 0, 0.7, 0, 0.3],
+        ]
+    )
+    assert np.abs(correlation_adjacency(felt, 0.5, 0.7, GIVEN) - expected).max() < 1e-12
+    expected[1, 3] *= -1
+    expected[3, 1] *= -1
+    expected[2, 4] *= -1
+    expected[4, 2] *= -1
+    assert np.abs(correlation_adjacency(felt, 0.5, 0.7, GIVEN, signed=True) - expected).max() < 1e-12
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.1, 0.4, 1.0])
+@pytest.mark.parametrize("p", [0.0, 0.7])
+def test_signs_are_all_that_signed_changes(tau, p):
+    rng = np.random.default_rng(0)
+    felt, given = rng.uniform(-0.5, 0.5, (7, 2)).round(1), conditional_probabilities(rng.dirichlet(np.ones(7), 50))
+    for between in (None, given):
+        signed = correlation_adjacency(felt, tau, p, between, signed=True)
+        assert np.abs(np.abs(signed) - correlation_adjacency(felt, tau, p, between)).max() < 1e-12
+        assert np.array_equal(signed[:7, 7:] < 0, (felt < 0) & (signed[:7, 7:] != 0))
+        assert np.abs(np.abs(signed).sum(axis=1) - 1).max() < 1e-12
+
+
 def mean_ranks(values):
     return [sum(v < x for v in values) + (1 + sum(v == x for v in values)) / 2 for x in values]
 
@@ -132,6 +193,9 @@ def test_adjacency_of_faces(classes):
     ]
     assert np.abs(class_correlations(faces, names) - expected).max() < 1e-12
     assert np.abs(emotion_adjacency(faces, 0.1, 0.7, names) - printed(expected, 0.1, 0.7)).max() < 1e-12
+    given = conditional_probabilities(rng.dirichlet(np.ones(classes), 50))
+    both = emotion_adjacency(faces, 0.1, 0.7, names, conditionals=given, signed=True)
+    assert np.array_equal(both, correlation_adjacency(class_correlations(faces, names), 0.1, 0.7, given, signed=True))
 
 
 def transcribed(nodes, adjacency, layers):

@@ -18,8 +18,14 @@ from exprembed.data.synthetic import render_faces
 from exprembed.data.tables import EXPRESSIONS
 from exprembed.data.word_vectors import read_word_vectors
 from exprembed.errors import BadInputError, WrongUseError
-from exprembed.models import emotion_gcn
-from exprembed.models.emotion_gcn import SEVEN, correlation_adjacency, emotion_adjacency, facs_vectors
+from exprembed.models import emotion_gcn, emotion_graph
+from exprembed.models.emotion_gcn import (
+    SEVEN,
+    conditional_probabilities,
+    correlation_adjacency,
+    emotion_adjacency,
+    facs_vectors,
+)
 
 SMALL = {"backbone": "resnet10_grey48"}
 GREY = np.random.default_rng(0).integers(0, 256, (6, 48, 48), np.uint8)
@@ -293,6 +299,18 @@ def test_bad_correlations(table, message):
         correlation_adjacency(table)
 
 
+@pytest.mark.parametrize("table", [np.eye(3), np.full((2, 2), 1.1), np.full((2, 2), np.nan), [0.5, 0.5]])
+def test_bad_conditionals(table):
+    with pytest.raises(BadInputError, match=r"conditionals \(2, 2\) in \[0, 1\]"):
+        correlation_adjacency([[0.5, 0.1], [0.2, 0.3]], conditionals=table)
+
+
+@pytest.mark.parametrize("table", [[0.5, 0.5], np.empty((0, 3)), [[1.0, -0.1]], [[np.nan, 0.1]]])
+def test_bad_shares(table):
+    with pytest.raises(BadInputError, match=r"shares \(N, C\)"):
+        conditional_probabilities(table)
+
+
 def test_bad_faces(rendered):
     table = pd.DataFrame(rendered)
     with pytest.raises(BadInputError, match="needs the faces' arousal"):
@@ -362,5 +380,5 @@ def test_built_in_vectors_refuse_unknown_classes():
 
 
 def test_docstring_examples():
-    for module in (emotion_gcn, word_vectors):
+    for module in (emotion_gcn, emotion_graph, word_vectors):
         assert doctest.testmod(module).failed == 0
