@@ -218,17 +218,21 @@ def _embedded(model: Any, pixels: np.ndarray) -> np.ndarray:  # noqa: ANN401 - a
     return np.concatenate([model.embed(model.prepare(block)).numpy() for block in blocks])
 
 
+def seven_split(faces: FaceTable, name: str, skipped: list[Skipped]) -> Split:
+    """Return training and scored faces of the seven classes; contempt is none of them."""
+    return split_faces(FaceTable(pd.DataFrame(faces[faces["expression"].isin(SEVEN)])), name, skipped)
+
+
 def rendered_split(folder: Path, n: int) -> Split:
-    """Render n faces as files in `folder`; contempt, which is none of the seven classes, is left out."""
-    faces = synthetic_faces(folder, n)
-    return split_faces(FaceTable(pd.DataFrame(faces[faces["expression"].isin(SEVEN)])), "rendered faces", [])
+    """Render n faces as files in `folder`."""
+    return seven_split(synthetic_faces(folder, n), "rendered faces", [])
 
 
 def ferplus_split(path: Path, skipped: list[Skipped]) -> Split:
-    """Read FER+'s training and validation faces of the seven classes, valence and arousal expected from votes."""
+    """Read FER+'s training and validation faces, valence and arousal expected from votes."""
     faces = pd.DataFrame(expected_valence_arousal(read_ferplus(path, skipped=skipped)))
-    kept = faces["expression"].isin(SEVEN) & faces["split"].isin(["train", "validation"])
-    return split_faces(FaceTable(faces[kept]), "FER+ (training and validation split)", skipped)
+    kept = faces["split"].isin(["train", "validation"])
+    return seven_split(FaceTable(faces[kept]), "FER+ (training and validation split)", skipped)
 
 
 def cosines(weights: np.ndarray) -> np.ndarray:

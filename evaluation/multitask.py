@@ -25,13 +25,16 @@ import torch
 import typer
 
 from evaluation._common import percent
+from evaluation.emotion_gcn_bench import ferplus_split, seven_split
+from evaluation.emotion_gcn_bench import rendered_split as full_split
 from evaluation.gcnet_data import rendered_sequences, shown
-from evaluation.metric_losses import Split, split_faces, synthetic_faces
+from evaluation.metric_losses import Split
 from evaluation.multitask_rows import MAIN, PRINTED_CCC, PRINTED_SINGLE, PRINTED_SVM, SINGLE, TABLES, TRIALS, Trial
-from exprembed.data import FaceTable, expected_valence_arousal, read_ferplus
+from exprembed.data import FaceTable
 from exprembed.data.loading import load_pixels
 from exprembed.errors import unknown_name
-from exprembed.files import Skipped, write_json
+from exprembed.files import write_json
+from exprembed.index import svm_classifier
 from exprembed.metrics import concordance_cc, mean_class_accuracy
 from exprembed.models.base import Embedder, EmbedderOutput
 from exprembed.models.emotion_gcn import DIMENSIONS, SEVEN
@@ -101,7 +104,8 @@ class Bench:
         if trial.svm:
             vectors = [outputs(model, images).embedding.numpy() for images in (pixels, scored)]
             labels = [faces["expression"].to_numpy(str) for faces in (self.split.train, self.split.test)]
-            cell["SVM"] = mean_class_accuracy(labels[1], svm_predictions(vectors[0], labels[0], vectors[1]))
+            machine = svm_classifier(balanced=True).fit(vectors[0], labels[0])
+            cell["SVM"] = mean_class_accuracy(labels[1], machine.predict(vectors[1]))
         write_json(path, cell)
 
     def pixels(self, model: Embedder) -> tuple[np.ndarray, np.ndarray]:
@@ -132,17 +136,6 @@ def scores(output: EmbedderOutput, classes: Sequence[str], faces: FaceTable) -> 
         for name, column, values in zip(COLUMNS[1:], DIMENSIONS, output.valence_arousal.numpy().T, strict=True):
             cell[name] = concordance_cc(faces[column], values)
     return cell
-
-
-def svm_predictions(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Return the classes that an SVM (radial kernel, C = 1, classes weighed alike) gives to standardised embeddings."""
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from sklearn.svm import SVC
-
-    fitted = make_pipeline(StandardScaler(), SVC(class_weight="balanced")).fit(train, labels)
-    found: np.ndarray = fitted.predict(test)
-    return found
 
 
 def run(bench: Bench, seeds: Sequence[int] = (0, 1, 2), only: Iterable[str] | None = None) -> Report:
@@ -273,19 +266,8 @@ def rendered_split(folder: Path, which: str = "middle", subjects: int = 118) -> 
     if which not in WORDS:
         raise unknown_name("kind of rendered faces", which, WORDS)
     if which == "full":
-        return _seven(synthetic_faces(folder, 27 * subjects), WORDS[which])
-    return _seven(shown(rendered_sequences(folder, subjects, SEQUENCE_SEED), which), WORDS[which])
-
-
-def ferplus_split(path: Path) -> Split:
-    """Read FER+: training faces train, validation faces are scored; valence and arousal are those that votes let expect."""
-    skipped: list[Skipped] = []
-    faces = expected_valence_arousal(read_ferplus(path, skipped=skipped))
-    return _seven(FaceTable(pd.DataFrame(faces[faces["split"] != "test"])), "FER+", skipped)
-
-
-def _seven(faces: FaceTable, name: str, skipped: list[Skipped] | None = None) -> Split:
-    return split_faces(FaceTable(pd.DataFrame(faces[faces["expression"].isin(SEVEN)])), name, skipped)
+        return full_split(folder, 27 * subjects)
+    return seven_split(shown(rendered_sequences(folder, subjects, SEQUENCE_SEED), which), WORDS[which], [])
 
 
 def main(
@@ -316,9 +298,9 @@ def main(
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # it greets at each of many cells
     with tempfile.TemporaryDirectory() as folder:
         if ferplus is not None:
-            split = ferplus_split(ferplus)
+            split = ferplus_split(ferplus, [])
         elif table is not None:
-            split = _seven(read_table(table), table.stem, [])
+            split = seven_split(read_table(table), table.stem, [])
         else:
             split = rendered_split(work or Path(folder), faces)
         bench = Bench(split, load_recipe("multitask-small", sets or []), cells or out / "cells")

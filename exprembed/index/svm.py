@@ -8,7 +8,7 @@ from typing import Any
 from exprembed.errors import WrongUseError, unknown_name
 
 
-def svm_classifier(C: float = 1.0, kernel: str = "rbf", device: str = "cpu") -> Any:  # noqa: ANN401 - a Pipeline
+def svm_classifier(C: float = 1.0, kernel: str = "rbf", device: str = "cpu", balanced: bool = False) -> Any:  # noqa: ANN401 - a Pipeline
     """Return an untrained support vector machine on standardised vectors: scikit-learn's Pipeline of scaler and SVC.
 
     min_w,b 1/2 ||w||^2 + C sum_i max(0, 1 - y_i (w . phi(x_i) + b)), one classifier for each pair of classes, which vote.
@@ -22,6 +22,7 @@ def svm_classifier(C: float = 1.0, kernel: str = "rbf", device: str = "cpu") -> 
         C: weight of the errors, above 0.
         kernel: "rbf", "linear", "poly" or "sigmoid".
         device: "cpu" for scikit-learn; "cuda" for RAPIDS cuML, which has to be installed.
+        balanced: let the errors of a rare class weigh more, so that all classes count alike.
 
     Raises:
         WrongUseError: C not above 0, an unknown kernel or device, "cuda" without cuML.
@@ -49,4 +50,4 @@ def svm_classifier(C: float = 1.0, kernel: str = "rbf", device: str = "cpu") -> 
             raise WrongUseError(
                 "device='cuda' needs RAPIDS cuML, which is not installed; 'cpu' needs nothing"
             ) from error
-    return make_pipeline(StandardScaler(), machine(C=C, kernel=kernel))
+    return make_pipeline(StandardScaler(), machine(C=C, kernel=kernel, class_weight="balanced" if balanced else None))

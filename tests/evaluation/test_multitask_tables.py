@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evaluation.emotion_gcn_bench import ferplus_split
 from evaluation.metric_losses import split_faces
-from evaluation.multitask import Bench, ferplus_split, rendered_split, run, svm_predictions
+from evaluation.multitask import Bench, rendered_split, run
 from evaluation.multitask_rows import MAIN, PRINTED_SVM, TABLES, TRIALS
 from exprembed.data.synthetic import render_faces, save_faces
 from exprembed.data.tables import FaceTable
@@ -122,7 +123,7 @@ def test_ferplus(tmp_path):
         votes = [8 * (expression == name) + (name == "neutral") for name in order]
         rows.append(",".join([usage, f"fer{i:07d}.png", *map(str, votes), "1", "0"]))
     (tmp_path / "fer2013new.csv").write_text("\n".join(rows) + "\n")
-    split = ferplus_split(tmp_path)
+    split = ferplus_split(tmp_path, [])
     shown = (faces["expression"] != "contempt").to_numpy()
     assert len(split.train) == shown[::3].sum()
     assert len(split.test) == shown[1::3].sum() - shown[4]
@@ -130,10 +131,3 @@ def test_ferplus(tmp_path):
     assert "exact copy of a training or an earlier image: 1" in split.words or not shown[4]
     bench = bench_of(split, tmp_path / "cells")
     assert run(bench, (0,), ["CCC, classic"]).sections[0].rows
-
-
-def test_svm_tells_apart_what_is_apart():
-    rng = np.random.default_rng(0)
-    points = np.concatenate([rng.normal(size=(40, 3)), rng.normal(size=(20, 3)) + 6])
-    labels = np.array(["a"] * 40 + ["b"] * 20)
-    assert (svm_predictions(points, labels, points) == labels).mean() > 0.95

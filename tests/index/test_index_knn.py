@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from exprembed.errors import BadInputError, WrongUseError
-from exprembed.index import KNNClassifier
+from exprembed.index import KNNClassifier, svm_classifier
 from exprembed.metrics.exact import MEMORY_LIMIT
 
 
@@ -90,3 +90,16 @@ def test_bad_use():
         KNNClassifier(3).fit(points, labels).predict(queries[:, :2])
     with pytest.raises(BadInputError, match="all zero"):
         KNNClassifier(3, "cosine").fit(points, labels).predict(queries * 0)
+
+
+def test_a_support_vector_machine_may_weigh_classes_alike():
+    """Of two overlapping classes the rare one is hardly ever named, unless its errors weigh more."""
+    rng = np.random.default_rng(0)
+    points = np.concatenate([rng.normal(size=(400, 2)), rng.normal(size=(20, 2)) + 1])
+    labels = np.array(["many"] * 400 + ["few"] * 20)
+    plain, balanced = (svm_classifier(balanced=how).fit(points, labels).predict(points) for how in (False, True))
+    assert (plain[labels == "few"] == "few").mean() < 0.3
+    assert (balanced[labels == "few"] == "few").mean() > 0.6
+    for wrong in ({"C": 0}, {"kernel": "rfb"}, {"device": "gpu"}):
+        with pytest.raises(WrongUseError):
+            svm_classifier(**wrong)
