@@ -25,6 +25,7 @@ class Kept:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self.commits: set[str] = set()
+        self._commit = str(provenance()["commit"])  # of the code that runs, whatever is committed meanwhile
 
     def numbers(self, settings: Any, make: Callable[[], Mapping[str, float]]) -> dict[str, float]:  # noqa: ANN401
         """Return the numbers of some settings, from the folder or made now.
@@ -38,7 +39,7 @@ class Kept:
         if path is not None and path.is_file():
             found = json.loads(path.read_text(encoding="utf-8"))
         else:
-            found = {"numbers": dict(make()), "commit": str(provenance()["commit"])}
+            found = {"numbers": dict(make()), "commit": self._commit}
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_path(path) as temporary:

@@ -101,7 +101,7 @@ def table(
         + (f" and {len(bench.seeds)} seeds" if len(bench.seeds) > 1 else ""),
         notes=[
             f"Its {sum(map(len, found.values()))} trainings took {minutes:.1f} minutes in all, on {bench.base.threads or 'all'} thread(s) "
-            f"beside other work; code of {', '.join(sorted(commit[:10] for commit in bench.kept.commits))}.",
+            f"beside other work; code of {', '.join(sorted(bench.kept.commits))}.",
             "Identity leak: how often a test face's nearest one shows the same person with another expression.",
             "No face of a test person is in its fold's training; settings were chosen on other rendered people.",
             *_verdict(found),
@@ -128,12 +128,13 @@ def _verdict(found: Mapping[str, list[Numbers]]) -> list[str]:
     """Say how GCNet S1R1 compares with the CNN, fold by fold."""
     if not {"CNN", "GCNet S1R1"} <= set(found):
         return []
-    (cnn, cnn_leak, _), (ours, leak, _) = (measures(found[name]) for name in ("CNN", "GCNet S1R1"))
+    (cnn, cnn_leak, chance), (ours, leak, _) = (measures(found[name]) for name in ("CNN", "GCNet S1R1"))
     gains = [a - b for a, b in zip(ours.values, cnn.values, strict=True)]
     spread = float(np.std(gains, ddof=1)) if len(gains) > 1 else float("nan")
     return [
         f"S1R1 less CNN: {np.mean(gains):+.1f} points, standard deviation over folds {spread:.1f}; the CNN's own is {cnn.std:.1f}.",
         f"Leak of S1R1's delta {leak.mean:.1f} %, of the CNN's feature {cnn_leak.mean:.1f} %: {leak.mean / max(cnn_leak.mean, 1e-9):.2f} of it.",
+        f"Above chance: {leak.mean - chance.mean:.1f} and {cnn_leak.mean - chance.mean:.1f} points.",
     ]
 
 
