@@ -125,7 +125,7 @@ def test_the_second_stage_starts_from_the_first(tmp_path):
     [
         ({"embedding_dim": 0}, "embedding_dim"),
         ({"dropout": 1.0}, "dropout"),
-        ({"backbone": "resnet10"}, "did you mean 'resnet18'"),
+        ({"backbone": "resnet19"}, "did you mean 'resnet18'"),
         ({"domains": {}}, "mapping"),
         ({"domains": ["rafdb"]}, "mapping"),
         ({"domains": {"rafdb": 6}}, "list the names of 6"),
