@@ -108,7 +108,7 @@ def search_row(n: int, queries: int, shape: tuple[int, int, float], repeats: int
         "stock, queries/s": len(q) / median[STOCK],
         "lowered, queries/s": len(q) / median[LOWERED],
         "ours / stock": median[STOCK] / median["ours"],
-        "bar": BARS.get(shape),
+        "bar": BARS.get((d, k, 0.0) if alone else shape),
     }
     how = "one after another" if alone else f"{len(q):,} queries" if len(q) > 1 else "one query, then the others'"
     return Row(f"{n:,} x {d}, {how}, k = {k}", values)
