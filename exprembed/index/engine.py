@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exprembed.errors import BadInputError, MissingExtraError, WrongUseError
+from exprembed.index.flat import FlatSearch
 from exprembed.index.kinds import KINDS, auto_factory, lists_factory, physical_memory
-from exprembed.metrics.exact import MEMORY_LIMIT, ExactSearch, Found
+from exprembed.metrics.exact import MEMORY_LIMIT, Found
 
-_FEW = 32  # queries below which reading all vectors once for many of them gains nothing
 _BLOCK = 2**18  # vectors that move from one kind to another at a time
 _GPU_MOST = 2048  # neighbours that FAISS finds on a GPU
 _A_LIST = 64  # vectors a list that lists are trained on
@@ -72,9 +72,7 @@ def import_faiss() -> Any:  # noqa: ANN401 - the untyped module
 class FaissEngine:
     """A FAISS index under an ID map, always by L2: cosine is L2 between unit vectors.
 
-    Flat search is exact: many queries by `ExactSearch`, few by FAISS from differences, never by the unchecked expansion
-    |q|^2 - 2 q.x + |x|^2, which in float32 loses near neighbours (and all order among points of two or three
-    dimensions). Other kinds are approximate.
+    Flat search is exact (see `FlatSearch`); other kinds are approximate.
 
     Args:
         dim: d.
@@ -91,7 +89,7 @@ class FaissEngine:
 
     factory: str
     _inner: Any
-    _search: Callable[[NDArray[np.float32], int, NDArray[np.bool_] | None], Found] | None
+    _flat: FlatSearch | None
     _on_gpu: Any
     device = "cpu"
     _rows: NDArray[np.int64]
@@ -142,7 +140,7 @@ class FaissEngine:
         try:
             if not self._inner.is_trained:
                 self._inner.train(vectors)
-            self._search = self._on_gpu = None
+            self._flat = self._on_gpu = None
             self._index.add_with_ids(vectors, rows)
             if self.kind == "auto" and self.device == "cpu":
                 self._grow()
@@ -182,7 +180,7 @@ class FaissEngine:
             self._faiss.merge_into(self._inner, part._inner, True)  # numbers what it moves on from what is here
         self._faiss.copy_array_to_vector(np.concatenate(rows), self._index.id_map)
         self._index.ntotal = self._inner.ntotal
-        self._search = self._on_gpu = None
+        self._flat = self._on_gpu = None
 
     def _own(self) -> None:
         """Copy vectors or lists that lie in a file, which FAISS cannot change."""
@@ -220,7 +218,7 @@ class FaissEngine:
         """Delete the vectors of these rows from flat kinds; others, which FAISS would misnumber, keep them unseen."""
         if self.exact and len(rows):
             self._own()
-            self._search = None
+            self._flat = None
             self._index.remove_ids(rows)
 
     def search(self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None) -> Found:
@@ -240,34 +238,10 @@ class FaissEngine:
         return take_kept(*found, found[0] >= 0, k)
 
     def _exactly(self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None) -> Found:
-        if self._search is None:
-            vectors = self._faiss.rev_swig_ptr(self._inner.get_xb(), len(self) * self.dim).reshape(-1, self.dim)
-            self._rows = self._faiss.vector_to_array(self._index.id_map)
-            if self.device == "cpu":
-                self._search = ExactSearch(vectors, self.memory_limit)
-            else:
-                from exprembed.index.torch_search import TorchSearch
-
-                self._search = TorchSearch(vectors, self.device, self.memory_limit)
-        inside = None if allowed is None else allowed[self._rows]
-        few = self.device == "cpu" and len(queries) < _FEW
-        places, squared = (self._by_differences if few else self._search)(queries, k, inside)
-        return self._rows[places], squared
-
-    def _by_differences(self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None) -> Found:
-        options = {}
-        if allowed is not None and not allowed.all():
-            bits = np.packbits(allowed, bitorder="little")
-            options = {"params": self._faiss.SearchParameters(sel=self._faiss.IDSelectorBitmap(bits))}
-        # Blocks below FAISS's threshold keep it on differences; older releases count queries, newer ones numbers.
-        threshold = int(self._faiss.cvar.distance_compute_blas_threshold)
-        block = max(1, (threshold - 1) // self.dim if threshold > 1000 else threshold - 1)
-        if len(queries) <= block:
-            squared, places = self._inner.search(queries, k, **options)
-            return places, squared
-        parts = [self._inner.search(queries[at : at + block], k, **options) for at in range(0, len(queries), block)]
-        squared, places = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
-        return places, squared
+        if self._flat is None:
+            rows = self._faiss.vector_to_array(self._index.id_map)
+            self._flat = FlatSearch(self._faiss, self._inner, rows, self.device, self.memory_limit)
+        return self._flat(queries, k, allowed)
 
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the vectors (n, d) of rows; lossy kinds return what they kept of them."""
@@ -302,7 +276,7 @@ class FaissEngine:
                 raise WrongUseError(
                     f"IVF indexes go to {device!r} with FAISS's GPU build: pip install 'exprembed[gpu]'"
                 )
-        self.device, self._search, self._on_gpu = device, None, None
+        self.device, self._flat, self._on_gpu = device, None, None
 
     def _approximately(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return squared distances and rows as FAISS finds them, by a copy on the GPU where one is wanted."""
@@ -377,7 +351,7 @@ class FaissEngine:
 
     def _learn(self) -> None:
         """Look into the ID map: what it holds, and whether that is exact."""
-        self._search = self._on_gpu = None  # look at the vectors where FAISS keeps them, until they change
+        self._flat = self._on_gpu = None  # look at the vectors where FAISS keeps them, until they change
         self._inner = self._faiss.downcast_index(self._index.index)
         self.exact = isinstance(self._inner, self._faiss.IndexFlat)
         effort = self.effort()

@@ -22,8 +22,8 @@ _TREE_DIMS = 3
 _FEW_ALLOWED = 0.25  # with a smaller share of the references allowed, a copy of those is quicker
 _SMALL = 2**26  # products of numbers below which compiled loops would take longer to load than to run
 _BLOCK, _QUERIES = 1024, 256  # references and queries whose products a core's own cache holds
-_ROUNDOFF = 2.0**-24
-_OPEN, _CLOSED = -1e37, -1e38  # less than any sum, and less than that
+ROUNDOFF = 2.0**-24
+_OPEN, CLOSED = -1e37, -1e38  # less than any sum, and less than that
 _SAMPLE, _MANY = 4096, 48  # references that foretell a limit, for so many neighbours: for few it comes soon enough
 
 _ALONE = threading.Lock()
@@ -106,26 +106,27 @@ class ExactSearch:
                 every[:, ~allowed] = np.inf
             keys = _keys(every, np.arange(len(self._x)))
             keys.partition(k - 1, axis=1)
-            rows[part], squared[part] = _read(np.sort(keys[:, :k], axis=1))
+            rows[part], squared[part] = read_keys(np.sort(keys[:, :k], axis=1))
         return rows, squared
 
     def _by_tree(self, queries: NDArray[np.float32], k: int) -> Found:
         from scipy.spatial import cKDTree
 
         if self._tree is None:
-            self._tree = cKDTree(self._x, leafsize=32)
+            self._order = cKDTree(self._x, leafsize=32).indices
+            self._tree = cKDTree(self._x[self._order], leafsize=32)  # now the points of a leaf lie beside each other
         # Queries beside each other walk the same branches, which then lie in the cache.
         order = np.lexsort(np.floor(8 * (queries - queries.min(axis=0)) / np.maximum(np.ptp(queries, axis=0), 1e-30)).T)
         rows, squared = np.empty((len(queries), k), dtype=np.int64), np.empty((len(queries), k), dtype=np.float32)
-        lengths, rows[order] = self._tree.query(queries[order], np.arange(1, k + 1), workers=_threads())
-        squared[order] = np.square(lengths)
+        lengths, places = self._tree.query(queries[order], np.arange(1, k + 1), workers=_threads())
+        rows[order], squared[order] = self._order[places], np.square(lengths)
         return rows, squared
 
     def _by_products(self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None) -> Found:
         if self._half is None:
             self._half = self._learn()
         rows, squared = np.empty((len(queries), k), dtype=np.int64), np.empty((len(queries), k), dtype=np.float32)
-        half = self._half if allowed is None else np.where(allowed, self._half, np.float32(_CLOSED))
+        half = self._half if allowed is None else np.where(allowed, self._half, np.float32(CLOSED))
         capacity = k + max(k // 2, 22)
 
         def answer(part: slice) -> None:
@@ -141,7 +142,7 @@ class ExactSearch:
         """Answer some queries; those for which a sample foretold too little are asked again without."""
         p = q - self._center
         own = np.square(p, dtype=np.float64).sum(axis=1)
-        error = 4 * (q.shape[1] + 8) * _ROUNDOFF * (np.sqrt(own) * self._length + self._reach**2 + own)
+        error = 4 * (q.shape[1] + 8) * ROUNDOFF * (np.sqrt(own) * self._length + self._reach**2 + own)
         offset = ((own - error) / 2 + p.astype(np.float64) @ self._center).astype(np.float32)
         turned = np.ascontiguousarray(p.T)
         limit = np.full(len(q), _OPEN, dtype=np.float32)
@@ -192,7 +193,7 @@ def _sift(
         sift(products, half[part], part.start, x, q, offset, limit, keys, held, k)
     keys[np.arange(capacity) >= held[:, None]] = EMPTY  # left over from before a cut
     keys.partition(k - 1, axis=1)
-    return _read(np.sort(keys[:, :k], axis=1))
+    return read_keys(np.sort(keys[:, :k], axis=1))
 
 
 def _keys(squared: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -201,7 +202,7 @@ def _keys(squared: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.u
     return found
 
 
-def _read(keys: NDArray[np.uint64]) -> Found:
+def read_keys(keys: NDArray[np.uint64]) -> Found:
     """Return the rows and squared distances of keys."""
     return (keys & np.uint64(2**32 - 1)).astype(np.int64), (keys >> np.uint64(32)).astype(np.uint32).view(np.float32)
 

@@ -103,6 +103,50 @@ def test_filters_exclusions_and_removals_hold_in_every_kind(kind, metric):
     assert index.info()["exact"] == (kind in ("auto", "flat"))
 
 
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_single_queries_that_come_again_and_again(metric, monkeypatch):
+    """From some number on they are answered past codes, until the index changes: with the same ids as before."""
+    from exprembed.index import flat
+
+    made = []
+    coded = flat.CodedSearch
+
+    class Watched(coded):
+        def __init__(self, references):
+            made.append(len(references))
+            super().__init__(references)
+
+    monkeypatch.setattr(flat, "CodedSearch", Watched)
+    index = filled(metric=metric, n=40_000, d=16)[0]
+    queries = np.random.default_rng(1).normal(size=(220, 16))
+    due = index.search(queries, 5)
+    single = [index.search(query, 5) for query in queries]
+    assert made == [40_000]
+    assert [result.ids[0].tolist() for result in single] == due.ids.tolist()
+    np.testing.assert_allclose(np.concatenate([result.distances for result in single]), due.distances, rtol=1e-5)
+
+    removed = due.ids[0].tolist()
+    index.remove(removed)
+    index.add(queries[:1], ids=["new"], metadata={"age": [50], "expression": ["joy"]})
+    for query in queries[:120]:
+        index.search(query, 5)
+    assert made == [40_000, 39_996]
+    assert index.search(queries[0], 1).ids.tolist() == [["new"]]
+    kept = [name for name in index.search(queries[0], 5, where="age < 40").ids[0] if name not in removed]
+    assert len(kept) == 5
+    assert (index.metadata.loc[kept, "age"] < 40).all()
+
+
+def test_no_codes_where_memory_is_short(monkeypatch):
+    from exprembed.index import flat
+
+    monkeypatch.setattr(flat, "CodedSearch", type("Never", (flat.CodedSearch,), {"__init__": None}))
+    index = ExpressionIndex(16, memory_limit=2**20)
+    index.add(np.random.default_rng(0).normal(size=(60_000, 16)))
+    for _ in range(120):
+        index.search(np.ones(16), 1)
+
+
 @pytest.mark.parametrize("kind", ["hnsw", "ivf", "IVF8,Flat"])
 def test_approximate_kinds_find_most_of_the_nearest(kind):
     index, points, _ = filled(kind, n=2000)

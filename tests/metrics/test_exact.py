@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from exprembed.errors import WrongUseError
 from exprembed.metrics import exact
+from exprembed.metrics.coded import CodedSearch
 from exprembed.metrics.exact import ExactSearch
 
 
@@ -82,6 +83,37 @@ def test_products_beside_float64(compiled, name, seed, d, k, masked):
     check(ExactSearch(references)(queries, k, allowed), queries, references, k, allowed)
 
 
+@pytest.mark.parametrize("name", DATA)
+@given(seed=st.integers(0, 10_000), d=st.integers(1, 20), k=st.integers(1, 300), masked=st.booleans())
+@settings(max_examples=12, deadline=None)
+def test_codes_beside_float64(name, seed, d, k, masked):
+    """One query at a time past a byte a number, within a block and over several."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.choice([900, 4096, 9000])) + int(rng.integers(2))
+    references = DATA[name](rng, n, max(d, 2)).astype(np.float32)[:, -d:]
+    queries = np.concatenate([DATA[name](rng, 4, max(d, 2)).astype(np.float32)[:, -d:], references[-4:]])
+    allowed = rng.random(n) < rng.choice([0.4, 0.99]) if masked else None
+    check(CodedSearch(references)(queries, k, allowed), queries, references, k, allowed)
+
+
+def test_codes_and_a_query_far_away():
+    """What rounds to nothing beside the query's own length is not passed over."""
+    rng = np.random.default_rng(0)
+    references = unit(rng, 5000, 16).astype(np.float32)
+    queries = np.float32(10.0) ** np.arange(0, 7)[:, None] * unit(rng, 7, 16).astype(np.float32)
+    check(CodedSearch(references)(queries, 10), queries, references, 10)
+
+
+def test_codes_tell_when_they_are_of_no_use():
+    rng = np.random.default_rng(0)
+    references = unit(rng, 5000, 16).astype(np.float32)
+    assert CodedSearch(references).useful
+    references[7] *= 1e6
+    search = CodedSearch(references)
+    assert not search.useful
+    check(search(references[:5], 10), references[:5], references, 10)
+
+
 @pytest.mark.parametrize("k", [1, 10, 100])
 def test_few_are_looked_into(compiled, k, monkeypatch):
     """Of well-separated points most are passed over: what is looked into is not the whole again."""
@@ -101,14 +133,15 @@ def test_few_are_looked_into(compiled, k, monkeypatch):
     assert sum(looked) < 0.1 * references.shape[0] * len(queries)
 
 
-def test_first_of_equal_ones(compiled):
+@pytest.mark.parametrize("search", [ExactSearch, CodedSearch])
+def test_first_of_equal_ones(compiled, search):
     """Two thousand copies of one vector: the first rows of them come, in order."""
     rng = np.random.default_rng(0)
     references = unit(rng, 5000, 16).astype(np.float32)
     copies = np.sort(rng.permutation(5000)[:2000])
     references[copies] = references[0]
     queries = np.concatenate([references[:1], unit(rng, 99, 16).astype(np.float32)])
-    rows, squared = ExactSearch(references)(queries, 10)
+    rows, squared = search(references)(queries, 10)
     assert rows[0].tolist() == np.union1d(copies, 0)[:10].tolist()
     check((rows, squared), queries, references, 10)
 
