@@ -6,14 +6,15 @@ beyond the picture by cutting it off; here they are sampled together, and grey l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate, pad
-from torchvision.ops import batched_nms, box_iou, roi_align
+from torch.nn.functional import interpolate
+from torchvision.ops import batched_nms, box_iou
 
+from exprembed.data._cuts import Cuts, cuts_of
 from exprembed.data._quick_layers import quickened
 
 _CELL, _STRIDE = 12, 2  # the first network sees 12 x 12 pixels at each second pixel
@@ -23,7 +24,6 @@ _LEAST_SIDE = 6  # of a level: a face may be twice as large as the picture
 _STRIP = (
     1 << 17
 )  # pixels that a network sees at once, a fourth for the wider ones: what they compute stays in the cache
-_LEAST_HALF = 48
 
 
 class Candidates(NamedTuple):
@@ -84,10 +84,10 @@ class Cascade:
             thresholds: scores that the three networks ask for.
         """
         pixels = pictures.to(self.device).permute(0, 3, 1, 2)  # channels stay beside each other
-        grey = _halved(pixels.float().sub_(127.5).contiguous())  # less grey, because beyond a picture 0 is sampled
+        cuts = cuts_of(pictures.to(self.device))
         found = self._proposals(pixels, least, thresholds[0]).thinned(0.7).moved().squares()
-        found = self._judged(self.refinement, grey, found, 24, thresholds[1]).thinned(0.7).moved().squares()
-        found = self._judged(self.output, grey, found, 48, thresholds[2]).moved()
+        found = self._judged(self.refinement, cuts, found, 24, thresholds[1]).thinned(0.7).moved().squares()
+        found = self._judged(self.output, cuts, found, 48, thresholds[2]).moved()
         return found.some(_apart(found, 0.7))
 
     def _proposals(self, pixels: Tensor, least: float, threshold: float) -> Candidates:
@@ -95,9 +95,9 @@ class Cascade:
         none = torch.zeros(0, 4, device=self.device)
         parts = [Candidates(none, none, none[:, 0], none[:, 0].long(), torch.zeros(0, 5, 2, device=self.device))]
         for level in _levels(pixels, _CELL / least):
-            moves, likely = self._cells(pad(level, (_MARGIN,) * 4).contiguous(memory_format=torch.channels_last))
+            moves, likely = self._cells(level)
             owner, row, column = torch.where(likely[:, 1] >= threshold)
-            step = torch.tensor([pixels.shape[3] / level.shape[3], pixels.shape[2] / level.shape[2]]).to(self.device)
+            step = torch.tensor([pixels.shape[i] / (level.shape[i] - 2 * _MARGIN) for i in (3, 2)]).to(self.device)
             corner = torch.stack([column, row], dim=1) * _STRIDE - _MARGIN
             boxes = torch.cat([corner * step, (corner + _CELL) * step], dim=1)
             points = boxes.new_zeros(len(boxes), 5, 2)
@@ -121,7 +121,7 @@ class Cascade:
     def _judged(
         self,
         network: Callable[[Tensor], tuple[Tensor, ...]],
-        grey: Sequence[Tensor],
+        cuts: Cuts,
         found: Candidates,
         side: int,
         least: float,
@@ -130,7 +130,7 @@ class Cascade:
         if not len(found.boxes):
             return found
         places = torch.cat([found.owner[:, None].float(), found.boxes], dim=1)
-        answers = [network(_cut(grey, some, side)) for some in torch.split(places, _STRIP // (4 * side**2))]
+        answers = [network(cuts(some, side)) for some in torch.split(places, _STRIP // (4 * side**2))]
         moves, *shares, likely = (torch.cat(answer) for answer in zip(*answers, strict=True))
         points = found.points
         if shares:  # of the box: five x, then five y
@@ -140,32 +140,18 @@ class Cascade:
 
 
 def _levels(pixels: Tensor, scale: float) -> Iterator[Tensor]:
-    """Yield the pictures at falling scales, normalised as the networks were trained."""
+    """Yield the pictures at falling scales, normalised as the networks were trained, grey pixels around them."""
     height, width = pixels.shape[2:]
     while min(height, width) * scale >= _LEAST_SIDE:
         size = max(1, round(height * scale)), max(1, round(width * scale))
+        level = pixels.new_empty((len(pixels), size[0] + 2 * _MARGIN, size[1] + 2 * _MARGIN, 3), dtype=torch.float32)
+        for edge in (level[:, :_MARGIN], level[:, -_MARGIN:], level[:, :, :_MARGIN], level[:, :, -_MARGIN:]):
+            edge.zero_()
+        level = level.permute(0, 3, 1, 2)
         seen = interpolate(pixels, size, mode="bilinear", antialias=True)
-        yield seen.float().sub_(127.5).mul_(1 / 128)
+        level[:, :, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN] = seen.float().sub_(127.5).mul_(1 / 128)
+        yield level
         scale *= _FACTOR
-
-
-def _halved(pictures: Tensor) -> list[Tensor]:
-    """Return the pictures, and each time half as large: as often as a candidate could need it."""
-    halves = [pictures]
-    while min(halves[-1].shape[2:]) > _LEAST_HALF:
-        halves.append(avg_pool2d(halves[-1], 2, ceil_mode=True))
-    return halves
-
-
-def _cut(halves: Sequence[Tensor], places: Tensor, side: int) -> Tensor:
-    """Sample (n, 3, side, side) squares, each out of the pictures in which its side is less than twice `side`."""
-    cuts = places.new_empty(len(places), 3, side, side).contiguous(memory_format=torch.channels_last)
-    wanted = torch.log2((places[:, 3] - places[:, 1]) / side).floor().clamp(0, len(halves) - 1)
-    for i, half in enumerate(halves):
-        here = wanted == i
-        if here.any():
-            cuts[here] = roi_align(half, places[here], (side, side), spatial_scale=0.5**i, aligned=True)
-    return cuts.mul_(1 / 128)
 
 
 def _apart(found: Candidates, limit: float) -> list[int]:
