@@ -61,60 +61,55 @@ def cut(
     line = np.empty(width * channels, np.float32)
     for i in range(len(boxes)):
         picture, square = pictures[owner[i]], out[rows[i]]
-        left, top = np.float64(boxes[i, 0]) - 0.5, np.float64(boxes[i, 1]) - 0.5
-        across, down = (np.float64(boxes[i, 2]) - 0.5 - left) / side, (np.float64(boxes[i, 3]) - 0.5 - top) / side
-        columns, lines = int(np.ceil(across)), int(np.ceil(down))
-        if columns < 1 or lines < 1:
+        left, top, right, bottom = boxes[i]
+        if right <= left or bottom <= top:
             square[:] = 0
             continue
-        low, low_share, inside = _taps(left, across, columns, side, width)
-        first, last = max(0, int(np.floor(left))), min(width, int(np.ceil(left + across * side)) + 2)
+        column, across = _weights(left, right, side, width)
+        row, down = _weights(top, bottom, side, height)
+        first = np.int64(column[0])
+        length = (np.int64(column[-1]) + across.shape[1] - first) * channels
         for place in range(side):
-            line[first * channels : last * channels] = 0
-            seen = 0
-            for point in range(lines):
-                y = top + (place + (point + 0.5) / lines) * down
-                if y < -1 or y > height:
-                    continue
-                seen += 1
-                y = min(max(y, 0.0), height - 1.0)
-                upper = int(y)
-                share = np.float32(y - upper)
-                above = picture[upper].reshape(width * channels)
-                below = picture[min(upper + 1, height - 1)].reshape(width * channels)
-                for j in range(first * channels, last * channels):
-                    line[j] += (np.float32(1) - share) * np.float32(above[j]) + share * np.float32(below[j])
+            line[:length] = 0
+            for more in range(down.shape[1]):
+                share = down[place, more]
+                if share != 0:
+                    source = picture[row[place] + np.uint64(more)].reshape(width * channels)
+                    source = source[first * channels : first * channels + length]
+                    for j in range(length):
+                        line[j] += share * np.float32(source[j])
+            total_down = down[place].sum() * np.float32(background)
             for k in range(side):
-                within = 0
-                for point in range(k * columns, (k + 1) * columns):
-                    within += inside[point]
-                nothing = np.float32(background * seen * within)
+                start = (column[k] - np.uint64(first)) * np.uint64(channels)
+                nothing = total_down * across[k].sum()
                 for c in range(channels):
                     total = -nothing
-                    for point in range(k * columns, (k + 1) * columns):
-                        if inside[point]:
-                            at = low[point] * channels + c
-                            after = min(low[point] + 1, width - 1) * channels + c
-                            total += (np.float32(1) - low_share[point]) * line[at] + low_share[point] * line[after]
-                    square[place, k, c] = total / np.float32(lines * columns)
+                    for more in range(across.shape[1]):
+                        total += across[k, more] * line[start + np.uint64(more * channels + c)]
+                    square[place, k, c] = total
 
 
 @_compiled
-def _taps(
-    start: float, step: float, points: int, side: int, width: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
-    """Return the pixel left of each point across, how far the point lies to its right, and whether it counts."""
-    low, share, inside = (
-        np.zeros(side * points, np.int64),
-        np.zeros(side * points, np.float32),
-        np.zeros(side * points, np.int64),
-    )
-    for i in range(side * points):
-        x = start + (i + 0.5) / points * step
-        if x < -1 or x > width:
-            continue
-        inside[i] = 1
-        x = min(max(x, 0.0), width - 1.0)
-        low[i] = int(x)
-        share[i] = x - low[i]
-    return low, share, inside
+def _weights(low: float, high: float, side: int, size: int) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+    """Return the first pixel of each of `side` samples along an axis, and the weights of it and those behind it.
+
+    Of samples that lie beyond the axis by more than a pixel all weights are zero.
+    """
+    step = (np.float64(high) - np.float64(low)) / side
+    points = int(np.ceil(step))
+    pixels = min(points + 1, size)
+    firsts, weights = np.zeros(side, np.uint64), np.zeros((side, pixels), np.float32)
+    for k in range(side):
+        for point in range(points):
+            x = low - 0.5 + (k + (point + 0.5) / points) * step
+            inside = x >= -1 and x <= size
+            x = np.float64(min(max(x, 0.0), size - 1.0))
+            if point == 0:
+                firsts[k] = np.uint64(min(int(x), size - pixels))
+            if inside:
+                lower = int(x)
+                share = x - lower
+                weights[k, lower - np.int64(firsts[k])] += (1 - share) / points
+                if share > 0:
+                    weights[k, lower + 1 - np.int64(firsts[k])] += share / points
+    return firsts, weights
