@@ -40,7 +40,7 @@ PAPER = {
     "Table V": dict(zip(NAMES, (83.96, 84.65, 86.39, 85.83, 86.11), strict=True)),
 }
 COLUMNS = ("accuracy", "identity leak", "chance of the leak")
-SWEEP = (0.01, 0.1, 1.0, 10.0)
+SWEEP = (0.0001, 0.001, 0.01, 0.1, 1.0)
 
 
 @dataclass
@@ -125,40 +125,33 @@ def _fold(bench: Bench, faces: FaceTable, classes: Sequence[str], method: str, s
 
 
 def _verdict(found: Mapping[str, list[Numbers]]) -> list[str]:
-    """Say how GCNet S1R1 compares with the CNN, fold by fold."""
-    if not {"CNN", "GCNet S1R1"} <= set(found):
+    """Say how each GCNet S1R1 compares with the CNN, fold by fold."""
+    if "CNN" not in found:
         return []
-    (cnn, cnn_leak, chance), (ours, leak, _) = (measures(found[name]) for name in ("CNN", "GCNet S1R1"))
-    gains = [a - b for a, b in zip(ours.values, cnn.values, strict=True)]
-    spread = float(np.std(gains, ddof=1)) if len(gains) > 1 else float("nan")
-    return [
-        f"S1R1 less CNN: {np.mean(gains):+.1f} points, standard deviation over folds {spread:.1f}; the CNN's own is {cnn.std:.1f}.",
-        f"Leak of S1R1's delta {leak.mean:.1f} %, of the CNN's feature {cnn_leak.mean:.1f} %: {leak.mean / max(cnn_leak.mean, 1e-9):.2f} of it.",
-        f"Above chance: {leak.mean - chance.mean:.1f} and {cnn_leak.mean - chance.mean:.1f} points.",
-    ]
+    cnn, cnn_leak, chance = measures(found["CNN"])
+    lines = []
+    for name in (name for name in found if name.startswith("GCNet S1R1")):
+        ours, leak, _ = measures(found[name])
+        gains = [a - b for a, b in zip(ours.values, cnn.values, strict=True)]
+        spread = float(np.std(gains, ddof=1)) if len(gains) > 1 else float("nan")
+        lines.append(
+            f"{name} less CNN: {np.mean(gains):+.1f} points, standard deviation over trainings {spread:.1f}; the CNN's own is "
+            f"{cnn.std:.1f}. Leak of its delta {leak.mean:.1f} %, of the CNN's feature {cnn_leak.mean:.1f} %: "
+            f"{leak.mean / max(cnn_leak.mean, 1e-9):.2f} of it; above chance {leak.mean - chance.mean:.1f} and {cnn_leak.mean - chance.mean:.1f} points."
+        )
+    return lines
 
 
 def generators(bench: Bench) -> Section:
     """Figure 8 (e): S1R1 by generator on one fold, without pre-training."""
     rows, drawn = [], {}
-    for generator in ("autoencoder", "vae", "dcgan"):
-        small = {} if generator == "autoencoder" else {"generator_width": 16}
-        runs = cross_validate(
-            bench.faces,
-            bench.base,
-            CLASSES[7],
-            ["GCNet S1R1"],
-            bench.seeds,
-            bench.folds,
-            [0],
-            bench.say,
-            generator=generator,
-            **small,
-        )
+    for method in ("GCNet S1R1", "GCNet S1R1, VAE", "GCNet S1R1, DCGAN"):
+        runs = cross_validate(bench.faces, bench.base, CLASSES[7], [method], bench.seeds, bench.folds, [0], bench.say)
         results = [result for _, _, _, result in runs]
         numbers = sum(parameter.numel() for parameter in results[0].model.parameters())
         found = measures([result.numbers for result in results])
         ours = dict(zip(COLUMNS, found, strict=True)) | {"parameters": numbers}
+        generator = results[0].model.config["generator"]
         rows.append(Row(generator, ours, {}, len(results[0].faces), len(results[0].faces)))
         drawn[f"fig8-{generator}"] = figures.rebuilt(results[0].model, results[0].faces, f"Figure 8: S1R1, {generator}")
     return Section(

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.ops import batched_nms, box_iou
 
-from exprembed.data._cuts import Cuts, cuts_of
+from exprembed.data._cuts import Cuts, cuts_of, framed
 from exprembed.data._quick_layers import quickened
 
 _CELL, _STRIDE = 12, 2  # the first network sees 12 x 12 pixels at each second pixel
@@ -144,13 +144,7 @@ def _levels(pixels: Tensor, scale: float) -> Iterator[Tensor]:
     height, width = pixels.shape[2:]
     while min(height, width) * scale >= _LEAST_SIDE:
         size = max(1, round(height * scale)), max(1, round(width * scale))
-        level = pixels.new_empty((len(pixels), size[0] + 2 * _MARGIN, size[1] + 2 * _MARGIN, 3), dtype=torch.float32)
-        for edge in (level[:, :_MARGIN], level[:, -_MARGIN:], level[:, :, :_MARGIN], level[:, :, -_MARGIN:]):
-            edge.zero_()
-        level = level.permute(0, 3, 1, 2)
-        seen = interpolate(pixels, size, mode="bilinear", antialias=True)
-        level[:, :, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN] = seen.float().sub_(127.5).mul_(1 / 128)
-        yield level
+        yield framed(interpolate(pixels, size, mode="bilinear", antialias=True), _MARGIN)
         scale *= _FACTOR
 
 

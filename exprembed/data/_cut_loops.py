@@ -35,6 +35,23 @@ def halve(pictures: NDArray[Any], out: NDArray[np.float32]) -> None:
 
 
 @_compiled
+def frame(pictures: NDArray[np.uint8], margin: int, out: NDArray[np.float32]) -> None:
+    """Write (x - 127.5) / 128 of pictures (N, H, W, C) inside a frame of zeros: (N, H + 2 margin, W + 2 margin, C)."""
+    height, width, channels = pictures.shape[1:]
+    side, length = margin * channels, width * channels
+    for n in range(len(pictures)):
+        out[n, :margin] = 0
+        out[n, margin + height :] = 0
+        for i in range(height):
+            source, line = pictures[n, i].reshape(length), out[n, margin + i].reshape(length + 2 * side)
+            line[:side] = 0
+            line[side + length :] = 0
+            inside = line[side : side + length]
+            for j in range(length):
+                inside[j] = (np.float32(source[j]) - np.float32(127.5)) * np.float32(1 / 128)
+
+
+@_compiled
 def cut(
     pictures: NDArray[Any],
     owner: NDArray[np.int64],

@@ -1,4 +1,4 @@
-"""Candidates cut out of pictures, each from the picture or a smaller copy of it, by what runs quickest on the device."""
+"""Pictures made ready for a network, and candidates cut out of them, by what runs quickest on the device."""
 
 from __future__ import annotations
 
@@ -29,6 +29,21 @@ class Cuts(Protocol):
 def cuts_of(pictures: Tensor) -> Cuts:
     """Return what cuts squares out of pictures (N, H, W, 3), uint8."""
     return LoopedCuts(pictures) if pictures.device.type == "cpu" else SampledCuts(pictures)
+
+
+def framed(pictures: Tensor, margin: int) -> Tensor:
+    """Normalise pictures (N, 3, H, W), uint8 with channels last, and put grey pixels around them."""
+    n, channels, height, width = pictures.shape
+    shape = (n, height + 2 * margin, width + 2 * margin, channels)
+    if pictures.device.type == "cpu":
+        from exprembed.data._cut_loops import frame
+
+        out = np.empty(shape, np.float32)
+        frame(pictures.permute(0, 2, 3, 1).contiguous().numpy(), margin, out)
+        return torch.from_numpy(out).permute(0, 3, 1, 2)
+    level = pictures.new_zeros(shape, dtype=torch.float32).permute(0, 3, 1, 2)
+    level[:, :, margin:-margin, margin:-margin] = pictures.float().sub_(_GREY).mul_(1 / 128)
+    return level
 
 
 class SampledCuts:

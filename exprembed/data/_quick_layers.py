@@ -42,24 +42,45 @@ class PReLUMax(nn.Module):
 
 
 class PlaceByPlace(nn.Module):
-    """A 1x1 convolution as the product of matrices that it is, which is quicker where few channels leave."""
+    """1x1 convolutions of the same maps as the one product of matrices that they are, which is quicker where few channels leave."""
 
-    def __init__(self, convolution: nn.Conv2d) -> None:
+    def __init__(self, *convolutions: nn.Conv2d) -> None:
         super().__init__()
-        self.weight, self.bias = nn.Parameter(convolution.weight.flatten(1)), convolution.bias
+        self.weight = nn.Parameter(torch.cat([layer.weight.flatten(1) for layer in convolutions]))
+        self.bias = nn.Parameter(torch.cat([cast(Tensor, layer.bias) for layer in convolutions]))
+        self.channels = [layer.out_channels for layer in convolutions]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W), channels last, to (N, C', H, W)."""
-        return linear(x.permute(0, 2, 3, 1), self.weight, self.bias).permute(0, 3, 1, 2)
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Map (N, C, H, W), channels last, to (N, C', H, W) of each convolution."""
+        return linear(x.permute(0, 2, 3, 1), self.weight, self.bias).permute(0, 3, 1, 2).split(self.channels, dim=1)
+
+
+class Proposals(nn.Module):
+    """MTCNN's first network: what it makes of each cell, as moves of a box's sides and the shares of no face and a face.
+
+    Args:
+        network: with the layers that facenet-pytorch gives it.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        layers = dict(network.named_children())
+        heads = PlaceByPlace(*(cast(nn.Conv2d, layers.pop(name)) for name in ("conv4_1", "conv4_2")))
+        layers.pop("softmax4_1")
+        self.layers, self.heads = nn.Sequential(*layers.values()), heads
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (N, 3, H, W) to moves (N, 4, h, w) and shares (N, 2, h, w)."""
+        likely, moves = self.heads(self.layers(x))
+        return moves, likely.softmax(dim=1)
 
 
 def quickened(network: nn.Module) -> nn.Module:
-    """Put `PReLUMax` in the place of each PReLU with a pooling behind it, and `PlaceByPlace` in that of 1x1 convolutions."""
+    """Put `PReLUMax` in the place of each PReLU with a pooling behind it, and `Proposals` in that of the first network."""
     for name, layer in list(network.named_children()):
         if isinstance(layer, nn.MaxPool2d):  # pool1 stands behind prelu1, and so on
             before = name.replace("pool", "prelu")
             network.add_module(name, PReLUMax(getattr(network, before), layer))
             network.add_module(before, nn.Identity())
-        elif isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1):
-            network.add_module(name, PlaceByPlace(layer))
-    return network.to(memory_format=torch.channels_last)
+    whole = Proposals(network) if hasattr(network, "conv4_2") else network
+    return whole.to(memory_format=torch.channels_last)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from exprembed.models.base import Embedder
 
 _PICTURES = 16  # pictures in which faces are looked for together
+_PIXELS = 4_000_000  # of such pictures: with more, threads wait for each other's last ones
 
 
 class Picture(NamedTuple):
@@ -218,6 +219,20 @@ def _film(source: int, path: Path, fps: float | None) -> Iterator[Picture]:
         yield Picture(source, str(path), str(path), None, str(error))
 
 
+def _together(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
+    """Yield pictures in which faces are looked for together: some, or fewer where they are large."""
+    batch: list[Picture] = []
+    pixels = 0
+    for picture in pictures:
+        batch.append(picture)
+        pixels += 0 if picture.image is None else picture.image.width * picture.image.height
+        if len(batch) == _PICTURES or pixels >= _PIXELS:
+            yield batch
+            batch, pixels = [], 0
+    if batch:
+        yield batch
+
+
 def _found(pictures: Iterable[Picture], cut: Cut, flow: Flow) -> Iterator[FaceCrop | _End]:
     """Yield the faces of pictures, and the end of each file."""
     stages = iter(pictures)
@@ -230,9 +245,8 @@ def _found(pictures: Iterable[Picture], cut: Cut, flow: Flow) -> Iterator[FaceCr
         # Nothing is found at the end of a film.
         return [(picture, next(found) if one else []) for picture, one in zip(batch, there, strict=True)]
 
-    batches = iter(lambda: list(islice(stages, _PICTURES)), [])
     try:
-        for batch in in_order(some, batches, flow.threads, ahead=flow.threads):
+        for batch in in_order(some, _together(stages), flow.threads, ahead=flow.threads):
             for picture, items in batch:
                 faces = [item for item in items if isinstance(item, FaceCrop)]
                 left_out = [item for item in items if isinstance(item, Skipped)]

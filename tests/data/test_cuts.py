@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exprembed.data._cuts import LoopedCuts, SampledCuts, cuts_of
+from exprembed.data._cuts import LoopedCuts, SampledCuts, cuts_of, framed
 
 
 @given(
@@ -40,3 +40,14 @@ def test_smaller_copies_beside_pooling(shape):
 def test_no_candidates():
     pictures = torch.zeros(1, 60, 60, 3, dtype=torch.uint8)
     assert cuts_of(pictures)(torch.zeros(0, 5), 24).shape == (0, 3, 24, 24)
+
+
+def test_a_frame_of_grey():
+    pictures = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8))
+    pictures = pictures.permute(0, 3, 1, 2)
+    found = framed(pictures, 4)
+    assert found.shape == (2, 3, 13, 15)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(found[:, :, 4:-4, 4:-4], (pictures.float() - 127.5) / 128)
+    found[:, :, 4:-4, 4:-4] = 0
+    assert not found.any()
