@@ -21,9 +21,8 @@ _CELL, _STRIDE = 12, 2  # the first network sees 12 x 12 pixels at each second p
 _FACTOR = 0.709
 _MARGIN = 6  # grey pixels around each level: a face may be cut off up to its middle
 _LEAST_SIDE = 6  # of a level: a face may be twice as large as the picture
-_STRIP = (
-    1 << 17
-)  # pixels that a network sees at once, a fourth for the wider ones: what they compute stays in the cache
+# Pixels that a network sees at once, a fourth for the wider ones: more calls cost more, larger maps leave the cache.
+_STRIP = 1 << 18
 
 
 class Candidates(NamedTuple):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from exprembed.models.base import Embedder
 
 _PICTURES = 16  # pictures in which faces are looked for together
-_PIXELS = 4_000_000  # of such pictures: with more, threads wait for each other's last ones
+_PIXELS = 2_000_000  # of such pictures: with more, threads wait for each other's last ones
 
 
 class Picture(NamedTuple):
