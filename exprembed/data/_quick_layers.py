@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -41,6 +41,37 @@ class PReLUMax(nn.Module):
         return torch.from_numpy(out).permute(0, 3, 1, 2)
 
 
+class ConvolvePReLUMax(nn.Module):
+    """A network's first 3x3 convolution of a picture, its PReLU and its pooling of 2 x 2: its maps are large, and read only once.
+
+    Args:
+        convolution: of three channels, without padding.
+        activation: the PReLU.
+        pool: maxima over windows of 2, the last ones cut off (`ceil_mode`).
+    """
+
+    def __init__(self, convolution: nn.Conv2d, activation: nn.PReLU, pool: nn.MaxPool2d) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(convolution, activation, pool)
+        self._weight, self._bias, self._slopes = (
+            np.ascontiguousarray(one.detach().flatten(1).numpy() if one.ndim > 1 else one.detach().numpy())
+            for one in (convolution.weight, cast(Tensor, convolution.bias), activation.weight)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, 3, H, W), channels last, to (N, C, about H / 2, about W / 2)."""
+        if x.device.type != "cpu" or x.dtype != torch.float32:
+            maps: Tensor = self.layers(x)
+            return maps
+        from exprembed.data._first_loops import convolve_prelu_max
+
+        pictures = x.permute(0, 2, 3, 1).contiguous().numpy()
+        n, height, width, _ = pictures.shape
+        out = np.empty((n, (height - 1) // 2, (width - 1) // 2, len(self._bias)), np.float32)
+        convolve_prelu_max(pictures, self._weight, self._bias, self._slopes, out)
+        return torch.from_numpy(out).permute(0, 3, 1, 2)
+
+
 class PlaceByPlace(nn.Module):
     """1x1 convolutions of the same maps as the one product of matrices that they are, which is quicker where few channels leave."""
 
@@ -52,7 +83,8 @@ class PlaceByPlace(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map (N, C, H, W), channels last, to (N, C', H, W) of each convolution."""
-        return linear(x.permute(0, 2, 3, 1), self.weight, self.bias).permute(0, 3, 1, 2).split(self.channels, dim=1)
+        maps = linear(x.permute(0, 2, 3, 1), self.weight, self.bias).permute(0, 3, 1, 2)
+        return torch.split(maps, self.channels, dim=1)
 
 
 class Proposals(nn.Module):
@@ -67,7 +99,8 @@ class Proposals(nn.Module):
         layers = dict(network.named_children())
         heads = PlaceByPlace(*(cast(nn.Conv2d, layers.pop(name)) for name in ("conv4_1", "conv4_2")))
         layers.pop("softmax4_1")
-        self.layers, self.heads = nn.Sequential(*layers.values()), heads
+        first = ConvolvePReLUMax(*(cast(Any, layers.pop(name)) for name in ("conv1", "prelu1", "pool1")))
+        self.layers, self.heads = nn.Sequential(first, *layers.values()), heads
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map (N, 3, H, W) to moves (N, 4, h, w) and shares (N, 2, h, w)."""
@@ -76,11 +109,12 @@ class Proposals(nn.Module):
 
 
 def quickened(network: nn.Module) -> nn.Module:
-    """Put `PReLUMax` in the place of each PReLU with a pooling behind it, and `Proposals` in that of the first network."""
+    """Put `Proposals` in the place of the first network; in the others `PReLUMax` in that of each PReLU with a pooling behind it."""
+    if hasattr(network, "conv4_2"):
+        return Proposals(network).to(memory_format=torch.channels_last)
     for name, layer in list(network.named_children()):
         if isinstance(layer, nn.MaxPool2d):  # pool1 stands behind prelu1, and so on
             before = name.replace("pool", "prelu")
             network.add_module(name, PReLUMax(getattr(network, before), layer))
             network.add_module(before, nn.Identity())
-    whole = Proposals(network) if hasattr(network, "conv4_2") else network
-    return whole.to(memory_format=torch.channels_last)
+    return network.to(memory_format=torch.channels_last)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from exprembed.data._quick_layers import PReLUMax, quickened
+from exprembed.data._quick_layers import ConvolvePReLUMax, PReLUMax, quickened
 
 
 @given(st.integers(1, 3), st.integers(1, 12), st.integers(3, 15), st.integers(3, 15), st.sampled_from([2, 3]))
@@ -27,6 +27,21 @@ def test_prelu_and_maximum(n, channels, height, width, side):
         assert torch.equal(own.double()(x.double()), due)
 
 
+@given(st.integers(1, 3), st.integers(1, 12), st.integers(3, 40), st.integers(3, 40))
+@settings(max_examples=60, deadline=None)
+def test_convolution_prelu_and_maximum(n, channels, height, width):
+    """Slopes of either sign, odd and even sides."""
+    torch.manual_seed(height * 100 + width)
+    x, first, layer = torch.randn(n, 3, height, width), nn.Conv2d(3, channels, 3), nn.PReLU(channels)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(channels))
+        own = ConvolvePReLUMax(first, layer, nn.MaxPool2d(2, 2, ceil_mode=True))
+        due = functional.max_pool2d(functional.prelu(first(x), layer.weight), 2, 2, ceil_mode=True)
+        assert own(x).shape == due.shape
+        assert torch.allclose(own(x), due, atol=1e-5)
+        assert torch.allclose(own.double()(x.double()).float(), due, atol=1e-5)
+
+
 @pytest.mark.parametrize(("name", "size"), [("PNet", (37, 50)), ("RNet", (24, 24)), ("ONet", (48, 48))])
 def test_mtcnn_networks(name, size):
     networks = pytest.importorskip("facenet_pytorch.models.mtcnn")
@@ -35,7 +50,7 @@ def test_mtcnn_networks(name, size):
         due = getattr(networks, name)().eval()(x)
         quick = quickened(getattr(networks, name)().eval())
         found = quick(x.contiguous(memory_format=torch.channels_last))
-    assert {type(layer).__name__ for layer in quick.modules()} >= {"PReLUMax"}
+    assert {type(layer).__name__ for layer in quick.modules()} & {"PReLUMax", "ConvolvePReLUMax"}
     for one, other in zip(found, due, strict=True):
         assert one.shape == other.shape
         assert torch.allclose(one, other, atol=1e-5)

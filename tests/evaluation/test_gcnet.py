@@ -115,7 +115,9 @@ def test_the_verdict_compares_fold_by_fold():
 
     found = {"CNN": [tested(0.5, 0.4), tested(0.7, 0.4)], "GCNet S1R1": [tested(0.6, 0.1), tested(0.9, 0.3)]}
     (line,) = _verdict(found)
-    assert line.startswith("GCNet S1R1 less CNN: +15.0 points, standard deviation over trainings 7.1; the CNN's own is 14.1")
+    assert line.startswith(
+        "GCNet S1R1 less CNN: +15.0 points, standard deviation over trainings 7.1; the CNN's own is 14.1"
+    )
     assert line.endswith("0.50 of it; above chance 10.0 and 30.0 points.")
     assert _verdict({"CNN": found["CNN"]}) == []
     assert PAPER["Table IV"]["GCNet S1R1"] == 81.53
