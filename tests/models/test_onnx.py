@@ -16,7 +16,16 @@ from torch import nn
 from exprembed.data import GrayCLAHE, Preprocessing, render_faces
 from exprembed.errors import BadInputError, MissingExtraError, WrongUseError
 from exprembed.index import ExpressionIndex
-from exprembed.models import Embedder, EmbedderOutput, FECNet, OnnxEmbedder, export_onnx, load_model, weights_card
+from exprembed.models import (
+    Embedder,
+    EmbedderOutput,
+    FECNet,
+    OnnxEmbedder,
+    create_model,
+    export_onnx,
+    load_model,
+    weights_card,
+)
 from exprembed.models import onnx as module
 from exprembed.models.embedding import embed_pixels
 from exprembed.models.storage import example_difference
@@ -98,6 +107,23 @@ def faces():
 
 def scale(vectors):
     return max(1.0, float(np.abs(vectors).max()))
+
+
+DOMAINS = {"one": ("joy", "fear", "calm"), "other": ("joy", "fear")}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("cake", {"backbone": "vgg8_grey48", "domains": DOMAINS, "normalize": True}),
+        ("emotion_gcn", {"backbone": "vgg8_grey48"}),
+        ("gcnet", {"backbone": "gcnet_cnn_small"}),
+    ],
+)
+def test_every_family_is_exported(name, options, tmp_path):
+    torch.manual_seed(0)
+    assert export_onnx(create_model(name, **options), tmp_path / "model.onnx", CARD) <= 1e-4
+    assert load_model(tmp_path / "model.onnx").embedding_dim == create_model(name, **options).embedding_dim
 
 
 def test_it_gives_torch_s_vectors(pair, faces, tmp_path):
