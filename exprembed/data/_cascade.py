@@ -82,8 +82,9 @@ class Cascade:
             least: side of the smallest face in pixels.
             thresholds: scores that the three networks ask for.
         """
-        pixels = pictures.to(self.device).permute(0, 3, 1, 2)  # channels stay beside each other
-        cuts = cuts_of(pictures.to(self.device))
+        pictures = pictures.to(self.device)
+        pixels = pictures.permute(0, 3, 1, 2)  # channels stay beside each other
+        cuts = cuts_of(pictures)
         found = self._proposals(pixels, least, thresholds[0]).thinned(0.7).moved().squares()
         found = self._judged(self.refinement, cuts, found, 24, thresholds[1]).thinned(0.7).moved().squares()
         found = self._judged(self.output, cuts, found, 48, thresholds[2]).moved()

@@ -79,7 +79,7 @@ def cut(
     for i in range(len(boxes)):
         picture, square = pictures[owner[i]], out[rows[i]]
         left, top, right, bottom = boxes[i]
-        if right <= left or bottom <= top:
+        if not (right > left and bottom > top):  # nor where one is not a number
             square[:] = 0
             continue
         column, across = _weights(left, right, side, width)

@@ -8,9 +8,7 @@ from numpy.typing import NDArray
 from exprembed.metrics.exact import CLOSED, ROUNDOFF, Found, read_keys
 
 _LEAST = 2**19  # numbers in the references below which FAISS answers as soon
-_COARSE = (
-    0.25  # of the references' median distance from their middle: codes that err more tell near from far too seldom
-)
+_COARSE = 0.25  # of the references' median distance from their middle: coarser codes tell near from far too seldom
 _SAMPLE = 1024  # references that this is measured on
 
 
