@@ -1,4 +1,4 @@
-"""The inner loops of `ExactSearch`, compiled at their first use: what of a block of products may be among the nearest."""
+"""The inner loops of `ExactSearch`, compiled at their first use: which references may be among the nearest of queries."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exprembed.compiled import compiled
+from exprembed.metrics.exact import CLOSED
 
 EMPTY = 2**64 - 1  # a key that nothing has
-_GROUP = 32  # references that are passed over together: fewer ask more often, more are looked into more often
+WIDTH = 16  # dimensions whose products are written out, so that a reference stays in registers
+GROUP = 32  # references that are passed over together: fewer ask more often, more are looked into more often
 _LOW = np.uint64(32)
 
 
@@ -18,71 +20,145 @@ _compiled = compiled("nnan", "nsz", "contract", "reassoc")
 
 @_compiled
 def sift(
-    products: NDArray[np.float32],
+    x: NDArray[np.float32],
     half: NDArray[np.float32],
     first: int,
-    x: NDArray[np.float32],
+    last: int,
+    tile: NDArray[np.float32],
+    sums: NDArray[np.float32],
+    best: NDArray[np.float32],
     q: NDArray[np.float32],
     offset: NDArray[np.float32],
-    limit: NDArray[np.float32],
+    worst: NDArray[np.float32],
     keys: NDArray[np.uint64],
     held: NDArray[np.int64],
     k: int,
-) -> None:
-    """Put the references of a block that may be among the k nearest into each query's keys.
+) -> int:
+    """Put the references that may be among the k nearest into each query's keys; return how many distances were taken.
 
     A key is a squared distance's bits above a row's, so that keys order by distance and, at equal distance, by row. Full
-    keys are cut to the k least, which raises the query's limit.
+    keys are cut to the k least, which lowers what is the worst that may still matter.
 
     Args:
-        products: (m, n) of m references with n queries.
-        half: (m,) what to add to a reference's products.
-        first: row of the first reference.
-        x: (N, d) all references.
-        q: (n, d) queries.
-        offset: (n,) limit plus half the k-th squared distance.
-        limit: (n,) the least sum that may still matter; raised in place.
+        x: (N, d) all references; d at most `WIDTH`.
+        half: (N,) what to add to a reference's products.
+        first: row of the first reference to ask.
+        last: row after the last one.
+        tile: (WIDTH, n) the queries less the middle, padded with zeros.
+        sums: (GROUP, n), to work in, as
+        best: (n,) is; all three are quickest where they begin at multiples of 64 bytes.
+        q: (n, d) the queries.
+        offset: (n,) what a sum is at least, less half a squared distance.
+        worst: (n,) the largest squared distance that may still matter; lowered in place.
         keys: (n, capacity), more than k; changed in place.
         held: (n,) how many keys there are; changed in place.
         k: neighbours.
     """
-    m, n = products.shape
-    d, capacity = q.shape[1], keys.shape[1]
-    best = np.empty(n, np.float32)
-    squared = np.empty(1, np.float32)
-    bits = squared.view(np.uint32)
-    for start in range(0, m, _GROUP):
-        stop = min(start + _GROUP, m)
-        _maxima(products[start:stop], half[start:stop], best)
-        for i in range(n):
-            if best[i] >= limit[i]:
-                query = q[i]
-                for place in range(start, stop):
-                    if products[place, i] + half[place] >= limit[i]:
-                        reference = x[first + place]
-                        total = np.float32(0)
-                        for t in range(d):
-                            difference = reference[t] - query[t]
-                            total += difference * difference
-                        squared[0] = total
-                        keys[i, held[i]] = (np.uint64(bits[0]) << _LOW) | np.uint64(first + place)
-                        held[i] += 1
-                        if held[i] == capacity:
-                            _least_first(keys[i], k)
-                            held[i] = k
-                            bits[0] = np.uint32(keys[i, k - 1] >> _LOW)
-                            limit[i] = max(limit[i], offset[i] - np.float32(0.5) * squared[0])
+    part = np.zeros((GROUP, WIDTH), np.float32)
+    looked = 0
+    for start in range(first, last, GROUP):
+        m = min(GROUP, last - start)
+        part[:m, : x.shape[1]] = x[start : start + m]
+        best[:] = CLOSED
+        _multiply(half[start : start + m], part[:m], tile, sums, best)
+        looked += _look_into(sums[:m], best, x, half, start, q, offset, worst, keys, held, k)
+    return looked
 
 
 @_compiled
-def _maxima(products: NDArray[np.float32], half: NDArray[np.float32], best: NDArray[np.float32]) -> None:
-    """Write the largest sum of each query into `best`."""
-    best[:] = products[0] + half[0]
-    for place in range(1, len(products)):
-        row, more = products[place], half[place]
+def sift_products(
+    products: NDArray[np.float32],
+    x: NDArray[np.float32],
+    half: NDArray[np.float32],
+    first: int,
+    best: NDArray[np.float32],
+    q: NDArray[np.float32],
+    offset: NDArray[np.float32],
+    worst: NDArray[np.float32],
+    keys: NDArray[np.uint64],
+    held: NDArray[np.int64],
+    k: int,
+) -> int:
+    """Do as `sift` does with the products (m, n) of the m references from `first` on with the queries; changes them."""
+    m, n = products.shape
+    looked = 0
+    for start in range(0, m, GROUP):
+        sums = products[start : start + GROUP]
+        best[:] = CLOSED
+        for place in range(len(sums)):
+            row, more = sums[place], half[first + start + place]
+            for i in range(n):
+                row[i] += more
+                best[i] = row[i] if row[i] > best[i] else best[i]
+        looked += _look_into(sums, best, x, half, first + start, q, offset, worst, keys, held, k)
+    return looked
+
+
+@_compiled
+def _multiply(
+    half: NDArray[np.float32],
+    part: NDArray[np.float32],
+    tile: NDArray[np.float32],
+    sums: NDArray[np.float32],
+    best: NDArray[np.float32],
+) -> None:
+    """Set sums (m, n) to half + part . tile of a part's m references (m, WIDTH), and raise best (n,) to their largest."""
+    for place in range(len(part)):
+        reference, more, row = part[place], half[place], sums[place]
         for i in range(len(best)):
-            value = row[i] + more
-            best[i] = value if value > best[i] else best[i]
+            total = more
+            for t in range(WIDTH):
+                total += reference[t] * tile[t, i]
+            row[i] = total
+            best[i] = total if total > best[i] else best[i]
+
+
+@_compiled
+def _look_into(
+    sums: NDArray[np.float32],
+    best: NDArray[np.float32],
+    x: NDArray[np.float32],
+    half: NDArray[np.float32],
+    first: int,
+    q: NDArray[np.float32],
+    offset: NDArray[np.float32],
+    worst: NDArray[np.float32],
+    keys: NDArray[np.uint64],
+    held: NDArray[np.int64],
+    k: int,
+) -> int:
+    """Take the distances from the queries of those m references from `first` on that their sums (m, n) do not rule out."""
+    n, d = q.shape
+    capacity = keys.shape[1]
+    squared = np.empty(1, np.float32)
+    bits = squared.view(np.uint32)
+    looked = 0
+    for i in range(n):
+        limit = offset[i] - np.float32(0.5) * worst[i]
+        if best[i] < limit:
+            continue
+        query = q[i]
+        for place in range(len(sums)):
+            row = first + place
+            if sums[place, i] < limit or half[row] < CLOSED / 2:
+                continue
+            reference = x[row]
+            total = np.float32(0)
+            for t in range(d):
+                difference = reference[t] - query[t]
+                total += difference * difference
+            looked += 1
+            if total <= worst[i]:
+                squared[0] = total
+                keys[i, held[i]] = (np.uint64(bits[0]) << _LOW) | np.uint64(row)
+                held[i] += 1
+                if held[i] == capacity:
+                    _least_first(keys[i], k)
+                    held[i] = k
+                    bits[0] = np.uint32(keys[i, k - 1] >> _LOW)
+                    worst[i] = min(worst[i], squared[0])
+                    limit = offset[i] - np.float32(0.5) * worst[i]
+    return looked
 
 
 @_compiled

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,10 @@ LARGEST = 1e18  # length of a vector; beyond, squared float32 distances overflow
 _TREE_DIMS = 3
 _FEW_ALLOWED = 0.25  # with a smaller share of the references allowed, a copy of those is quicker
 _SMALL = 2**26  # products of numbers below which compiled loops would take longer to load than to run
-_BLOCK, _QUERIES = 1024, 256  # references and queries whose products a core's own cache holds
+_BLOCK, _QUERIES = 512, 256  # references and queries whose products a core's own cache holds
+_LANES = 16  # queries that a processor multiplies at a time
 ROUNDOFF = 2.0**-24
-_OPEN, CLOSED = -1e37, -1e38  # less than any sum, and less than that
+CLOSED = -1e38  # less than any sum: what is added to the products of a reference that may not be found
 _SAMPLE, _MANY = 4096, 48  # references that foretell a limit, for so many neighbours: for few it comes soon enough
 
 _ALONE = threading.Lock()
@@ -56,8 +57,8 @@ class ExactSearch:
     float32 loses near neighbours, and none that belongs there is missing. Of references at one distance the first come
     first. Up to three dimensions a k-d tree answers, which has no such order; little work SciPy does from differences.
 
-    Each thread has its own queries and multiplies alone: threads that shared a product would wait for each other, for
-    ever on a busy machine. So one search runs at a time; others wait.
+    Each thread has queries of its own, or of few queries references of its own, and multiplies alone: threads that shared
+    a product would wait for each other, for ever on a busy machine. So one search runs at a time; others wait.
 
     Args:
         references: (N, d) float32, N at least 1 and below 2^32; not copied, and not to be changed afterwards.
@@ -128,37 +129,39 @@ class ExactSearch:
         rows, squared = np.empty((len(queries), k), dtype=np.int64), np.empty((len(queries), k), dtype=np.float32)
         half = self._half if allowed is None else np.where(allowed, self._half, np.float32(CLOSED))
         capacity = k + max(k // 2, 22)
-
-        def answer(part: slice) -> None:
-            rows[part], squared[part] = self._sifted(queries[part], k, capacity, half)
-
         with _single_threaded() as threads, ThreadPoolExecutor(threads) as pool:
             most = self._limit // (threads * (24 * capacity + 4 * _BLOCK + 32 * self._x.shape[1]))
-            for _ in pool.map(answer, _blocks(len(queries), max(1, min(_QUERIES, most, -(-len(queries) // threads))))):
+            parts = list(_blocks(len(queries), max(1, min(_QUERIES, most))))
+            # Either each thread answers queries of its own, or, where those are too few, asks references of its own.
+            shared = len(parts) < threads
+            share = -(-len(self._x) // threads) if shared else len(self._x)
+
+            def answer(part: slice) -> None:
+                least = partial(_least, over=pool.map if shared else map, share=share, k=k, capacity=capacity)
+                rows[part], squared[part] = self._sifted(queries[part], k, half, least)
+
+            for _ in (map if shared else pool.map)(answer, parts):
                 pass
         return rows, squared
 
-    def _sifted(self, q: NDArray[np.float32], k: int, capacity: int, half: NDArray[np.float32]) -> Found:
+    def _sifted(self, q: NDArray[np.float32], k: int, half: NDArray[np.float32], least: Callable[..., Found]) -> Found:
         """Answer some queries; those for which a sample foretold too little are asked again without."""
         p = q - self._center
         own = np.square(p, dtype=np.float64).sum(axis=1)
         error = 4 * (q.shape[1] + 8) * ROUNDOFF * (np.sqrt(own) * self._length + self._reach**2 + own)
         offset = ((own - error) / 2 + p.astype(np.float64) @ self._center).astype(np.float32)
-        turned = np.ascontiguousarray(p.T)
-        limit = np.full(len(q), _OPEN, dtype=np.float32)
-        foretold = np.full(len(q), np.inf, dtype=np.float32)
+        worst = np.full(len(q), np.inf, dtype=np.float32)
         if k >= _MANY and len(self._x) >= 8 * _SAMPLE:
             step = len(self._x) // _SAMPLE
             few = 8 + 2 * k // step  # about twice as many as the k nearest have in the sample
-            _, squared = _sift(self._x[::step].copy(), half[::step], q, turned, offset, limit.copy(), few, few + 22)
-            foretold = np.nan_to_num(squared[:, -1], nan=np.inf)
-            limit = np.maximum(limit, offset - foretold / 2)
-        rows, squared = _sift(self._x, half, q, turned, offset, limit, k, capacity)
-        wrong = np.flatnonzero(~(squared[:, -1] <= foretold))  # or fewer than k were found, and this is not a number
+            sample = self._x[::step].copy(), half[::step].copy()
+            found = least(*sample, q, p, offset, worst, over=map, share=len(sample[0]), k=few, capacity=few + 22)
+            worst = np.fmin(worst, found[1][:, -1])
+        rows, squared = least(self._x, half, q, p, offset, worst)
+        wrong = np.flatnonzero(~(squared[:, -1] <= worst))  # or fewer than k were found, and this is not a number
         if len(wrong):
-            limit = np.full(len(wrong), _OPEN, dtype=np.float32)
-            again = np.ascontiguousarray(turned[:, wrong])
-            rows[wrong], squared[wrong] = _sift(self._x, half, q[wrong], again, offset[wrong], limit, k, capacity)
+            worst = np.full(len(wrong), np.inf, dtype=np.float32)
+            rows[wrong], squared[wrong] = least(self._x, half, q[wrong], p[wrong], offset[wrong], worst)
         return rows, squared
 
     def _learn(self) -> NDArray[np.float32]:
@@ -173,27 +176,51 @@ class ExactSearch:
         return half
 
 
-def _sift(
+def _least(
     x: NDArray[np.float32],
     half: NDArray[np.float32],
     q: NDArray[np.float32],
-    turned: NDArray[np.float32],
+    p: NDArray[np.float32],
     offset: NDArray[np.float32],
-    limit: NDArray[np.float32],
+    worst: NDArray[np.float32],
+    *,
+    over: Callable[..., Iterator[NDArray[np.uint64]]],
+    share: int,
     k: int,
     capacity: int,
 ) -> Found:
-    """Return rows and squared distances (n, k) of the nearest in x that the limits allow; NaN where there are fewer."""
-    from exprembed.metrics._sift import EMPTY, sift
+    """Return rows and squared distances (n, k) of the nearest no farther than `worst`; NaN where there are fewer."""
+    from exprembed.metrics._sift import EMPTY, GROUP, WIDTH, sift, sift_products
 
-    keys, held = np.full((len(q), capacity), EMPTY, dtype=np.uint64), np.zeros(len(q), dtype=np.int64)
-    buffer = np.empty((_BLOCK, len(q)), dtype=np.float32)
-    for part in _blocks(len(x), _BLOCK):
-        products = np.matmul(x[part], turned, out=buffer[: part.stop - part.start])
-        sift(products, half[part], part.start, x, q, offset, limit, keys, held, k)
-    keys[np.arange(capacity) >= held[:, None]] = EMPTY  # left over from before a cut
+    d, n = p.shape[1], -(-len(p) // _LANES) * _LANES
+    tile = _aligned(max(d, WIDTH), n)
+    tile[:d, : len(p)] = p.T
+
+    def ask(part: slice) -> NDArray[np.uint64]:
+        keys, held = np.full((len(q), capacity), EMPTY, dtype=np.uint64), np.zeros(len(q), dtype=np.int64)
+        known = q, offset, worst.copy(), keys, held, k
+        best = _aligned(n)
+        if d <= WIDTH:
+            sift(x, half, part.start, part.stop, tile, _aligned(GROUP, n), best, *known)
+        else:
+            buffer = _aligned(_BLOCK, n)
+            for block in _blocks(part.stop, _BLOCK, part.start):
+                products = np.matmul(x[block], tile, out=buffer[: block.stop - block.start])
+                sift_products(products, x, half, block.start, best, *known)
+        keys[np.arange(capacity) >= held[:, None]] = EMPTY  # left over from before a cut
+        return keys
+
+    keys = np.concatenate(list(over(ask, _blocks(len(x), share))), axis=1)
     keys.partition(k - 1, axis=1)
     return read_keys(np.sort(keys[:, :k], axis=1))
+
+
+def _aligned(*shape: int) -> NDArray[np.float32]:
+    """Return zeros that begin at a multiple of 64 bytes, so that no vector of the processor's straddles two lines."""
+    size = int(np.prod(shape))
+    more = np.zeros(size + 16, dtype=np.float32)
+    start = -more.ctypes.data % 64 // 4
+    return more[start : start + size].reshape(shape)
 
 
 def _keys(squared: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -207,8 +234,8 @@ def read_keys(keys: NDArray[np.uint64]) -> Found:
     return (keys & np.uint64(2**32 - 1)).astype(np.int64), (keys >> np.uint64(32)).astype(np.uint32).view(np.float32)
 
 
-def _blocks(n: int, size: int) -> Iterator[slice]:
-    return (slice(at, min(at + size, n)) for at in range(0, n, size))
+def _blocks(stop: int, size: int, start: int = 0) -> Iterator[slice]:
+    return (slice(at, min(at + size, stop)) for at in range(start, stop, size))
 
 
 def _squares(differences: NDArray[Any]) -> NDArray[Any]:

@@ -48,7 +48,9 @@ def check(found, queries, references, k, allowed=None):
     assert all(len(set(row)) == k for row in rows.tolist())
     best = np.sort(every, axis=1)[:, :k]
     np.testing.assert_allclose(np.take_along_axis(every, rows, axis=1), best, rtol=1e-5)  # the same up to ties
-    np.testing.assert_allclose(squared, best, rtol=1e-5)
+    np.testing.assert_allclose(
+        squared, best, rtol=1e-5, atol=1e-44
+    )  # a step of the smallest numbers of float32 is 1e-45
     assert (np.diff(squared, axis=1) >= 0).all()
 
 
@@ -114,23 +116,20 @@ def test_codes_tell_when_they_are_of_no_use():
     check(search(references[:5], 10), references[:5], references, 10)
 
 
+@pytest.mark.parametrize("d", [16, 80])
 @pytest.mark.parametrize("k", [1, 10, 100])
-def test_few_are_looked_into(compiled, k, monkeypatch):
+def test_few_are_looked_into(compiled, d, k, monkeypatch):
     """Of well-separated points most are passed over: what is looked into is not the whole again."""
     from exprembed.metrics import _sift
 
     looked = []
-    sift = _sift.sift
-
-    def counting(products, half, first, x, q, offset, limit, *rest):
-        looked.append(int((products + half[:, None] >= limit).sum()))
-        sift(products, half, first, x, q, offset, limit, *rest)
-
-    monkeypatch.setattr(_sift, "sift", counting)
+    for name in ("sift", "sift_products"):
+        loop = getattr(_sift, name)
+        monkeypatch.setattr(_sift, name, lambda *given, loop=loop: looked.append(loop(*given)))
     rng = np.random.default_rng(0)
-    references, queries = unit(rng, 40_000, 16).astype(np.float32), unit(rng, 300, 16).astype(np.float32)
+    references, queries = unit(rng, 40_000, d).astype(np.float32), unit(rng, 300, d).astype(np.float32)
     check(ExactSearch(references)(queries, k), queries, references, k)
-    assert sum(looked) < 0.1 * references.shape[0] * len(queries)
+    assert 0 < sum(looked) < 0.4 * references.shape[0] * len(queries)
 
 
 @pytest.mark.parametrize("search", [ExactSearch, CodedSearch])
