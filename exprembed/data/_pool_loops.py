@@ -1,4 +1,4 @@
-"""PReLU and the maximum over windows in one pass, as a compiled loop, at its first use."""
+"""PReLU alone, with the maximum over windows, and with products behind it, in one pass each: loops compiled at their first use."""
 
 from __future__ import annotations
 
@@ -47,3 +47,40 @@ def prelu_max(x: Maps, slopes: Maps, side: int, out: Maps) -> None:
                 start = 2 * k * channels
                 for c in range(channels):
                     out[n, i, k, c] = best[start + c]
+
+
+@compiled("nsz")
+def prelu(x: Maps, slopes: Maps) -> None:
+    """Replace values below zero by slope times themselves.
+
+    Args:
+        x: (P, C) places and channels; changed in place.
+        slopes: (C,).
+    """
+    for place in range(len(x)):
+        row = x[place]
+        for c in range(len(row)):
+            row[c] = row[c] if row[c] > 0 else row[c] * slopes[c]
+
+
+@compiled("nsz", "contract", "reassoc")
+def prelu_products(x: Maps, slopes: Maps, weight: Maps, bias: Maps, out: Maps) -> None:
+    """Write bias + weight PReLU(x) of each place.
+
+    Args:
+        x: (P, C).
+        slopes: (C,).
+        weight: (K, C).
+        bias: (K,).
+        out: (P, K).
+    """
+    values = np.empty(len(slopes), np.float32)
+    for place in range(len(x)):
+        row = x[place]
+        for c in range(len(values)):
+            values[c] = row[c] if row[c] > 0 else row[c] * slopes[c]
+        for k in range(len(bias)):
+            one, total = weight[k], bias[k]
+            for c in range(len(values)):
+                total += values[c] * one[c]
+            out[place, k] = total

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+_FIRST = ("conv", "prelu", "pool")
+
 
 class PReLUMax(nn.Module):
     """A network's PReLU and the pooling behind it, of whose time most would go into reading and writing maps twice.
@@ -42,17 +44,18 @@ class PReLUMax(nn.Module):
 
 
 class ConvolvePReLUMax(nn.Module):
-    """A network's first 3x3 convolution of a picture, its PReLU and its pooling of 2 x 2: its maps are large, and read only once.
+    """A network's first 3x3 convolution, its PReLU and its pooling: maps as large as its are best not written.
 
     Args:
         convolution: of three channels, without padding.
         activation: the PReLU.
-        pool: maxima over windows of 2, the last ones cut off (`ceil_mode`).
+        pool: maxima over windows of 2 or 3, 2 apart, the last ones cut off (`ceil_mode`); of 3 only over an even height.
     """
 
     def __init__(self, convolution: nn.Conv2d, activation: nn.PReLU, pool: nn.MaxPool2d) -> None:
         super().__init__()
         self.layers = nn.Sequential(convolution, activation, pool)
+        self.side = cast(int, pool.kernel_size)
         self._weight, self._bias, self._slopes = (
             np.ascontiguousarray(one.detach().flatten(1).numpy() if one.ndim > 1 else one.detach().numpy())
             for one in (convolution.weight, cast(Tensor, convolution.bias), activation.weight)
@@ -63,28 +66,71 @@ class ConvolvePReLUMax(nn.Module):
         if x.device.type != "cpu" or x.dtype != torch.float32:
             maps: Tensor = self.layers(x)
             return maps
-        from exprembed.data._first_loops import convolve_prelu_max
+        from exprembed.data import _first_loops as loops
 
         pictures = x.permute(0, 2, 3, 1).contiguous().numpy()
-        n, height, width, _ = pictures.shape
-        out = np.empty((n, (height - 1) // 2, (width - 1) // 2, len(self._bias)), np.float32)
-        convolve_prelu_max(pictures, self._weight, self._bias, self._slopes, out)
+        n, *sides, _ = pictures.shape
+        out = np.empty((n, *((length - self.side + 1) // 2 for length in sides), len(self._bias)), np.float32)
+        write = {2: loops.convolve_prelu_max, 3: loops.convolve_prelu_max_of_three}[self.side]
+        write(pictures, self._weight, self._bias, self._slopes, out)
         return torch.from_numpy(out).permute(0, 3, 1, 2)
 
 
-class PlaceByPlace(nn.Module):
-    """1x1 convolutions of the same maps as the one product of matrices that they are, which is quicker where few channels leave."""
+class PReLUInPlace(nn.Module):
+    """A network's PReLU, which writes where it reads.
 
-    def __init__(self, *convolutions: nn.Conv2d) -> None:
+    Args:
+        activation: the PReLU.
+    """
+
+    def __init__(self, activation: nn.PReLU) -> None:
         super().__init__()
+        self.activation = activation
+        self._slopes = activation.weight.detach().numpy().copy()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W), channels last, which is changed."""
+        if x.device.type != "cpu" or x.dtype != torch.float32:
+            values: Tensor = self.activation(x)
+            return values
+        from exprembed.data._pool_loops import prelu
+
+        x = x.contiguous(memory_format=torch.channels_last)
+        prelu(x.permute(0, 2, 3, 1).view(-1, x.shape[1]).numpy(), self._slopes)
+        return x
+
+
+class PlaceByPlace(nn.Module):
+    """A network's PReLU and the 1x1 convolutions of its maps in one pass; as products of matrices elsewhere than on a CPU.
+
+    Args:
+        activation: the PReLU.
+        convolutions: all of the same maps.
+    """
+
+    def __init__(self, activation: nn.PReLU, *convolutions: nn.Conv2d) -> None:
+        super().__init__()
+        self.activation = activation
         self.weight = nn.Parameter(torch.cat([layer.weight.flatten(1) for layer in convolutions]))
         self.bias = nn.Parameter(torch.cat([cast(Tensor, layer.bias) for layer in convolutions]))
         self.channels = [layer.out_channels for layer in convolutions]
+        self._slopes, self._weight, self._bias = (
+            one.detach().numpy().copy() for one in (activation.weight, self.weight, self.bias)
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map (N, C, H, W), channels last, to (N, C', H, W) of each convolution."""
-        maps = linear(x.permute(0, 2, 3, 1), self.weight, self.bias).permute(0, 3, 1, 2)
-        return torch.split(maps, self.channels, dim=1)
+        places = x.permute(0, 2, 3, 1)
+        if x.device.type != "cpu" or x.dtype != torch.float32:
+            maps = linear(self.activation(x).permute(0, 2, 3, 1), self.weight, self.bias)
+        else:
+            from exprembed.data._pool_loops import prelu_products
+
+            out = np.empty((*places.shape[:3], len(self.bias)), np.float32)
+            flat = places.reshape(-1, x.shape[1]).numpy()
+            prelu_products(flat, self._slopes, self._weight, self._bias, out.reshape(-1, len(self.bias)))
+            maps = torch.from_numpy(out)
+        return torch.split(maps.permute(0, 3, 1, 2), self.channels, dim=1)
 
 
 class Proposals(nn.Module):
@@ -94,13 +140,11 @@ class Proposals(nn.Module):
         network: with the layers that facenet-pytorch gives it.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:  # noqa: ANN401 - its layers are not known to the type checker
         super().__init__()
-        layers = dict(network.named_children())
-        heads = PlaceByPlace(*(cast(nn.Conv2d, layers.pop(name)) for name in ("conv4_1", "conv4_2")))
-        layers.pop("softmax4_1")
-        first = ConvolvePReLUMax(*(cast(Any, layers.pop(name)) for name in ("conv1", "prelu1", "pool1")))
-        self.layers, self.heads = nn.Sequential(first, *layers.values()), heads
+        first = ConvolvePReLUMax(network.conv1, network.prelu1, network.pool1)
+        self.layers = nn.Sequential(first, network.conv2, PReLUInPlace(network.prelu2), network.conv3)
+        self.heads = PlaceByPlace(network.prelu3, network.conv4_1, network.conv4_2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map (N, 3, H, W) to moves (N, 4, h, w) and shares (N, 2, h, w)."""
@@ -109,11 +153,14 @@ class Proposals(nn.Module):
 
 
 def quickened(network: nn.Module) -> nn.Module:
-    """Put `Proposals` in the place of the first network; in the others `PReLUMax` in that of each PReLU with a pooling behind it."""
+    """Put `Proposals` in the place of the first network; in the others one pass in that of a PReLU and the layers about it."""
     if hasattr(network, "conv4_2"):
         return Proposals(network).to(memory_format=torch.channels_last)
+    network.add_module("conv1", ConvolvePReLUMax(*(cast(Any, getattr(network, f"{name}1")) for name in _FIRST)))
+    for name in _FIRST[1:]:
+        network.add_module(f"{name}1", nn.Identity())
     for name, layer in list(network.named_children()):
-        if isinstance(layer, nn.MaxPool2d):  # pool1 stands behind prelu1, and so on
+        if isinstance(layer, nn.MaxPool2d):  # pool2 stands behind prelu2, and so on
             before = name.replace("pool", "prelu")
             network.add_module(name, PReLUMax(getattr(network, before), layer))
             network.add_module(before, nn.Identity())
