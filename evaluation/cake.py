@@ -200,19 +200,20 @@ def figure_5(bench: Bench, runs: Runs, resolution: int = 300) -> tuple[Section, 
     """Maps of the first seed; how far those of two domains agree over all seeds; and CAKE-3-Norm's globes."""
     names, rows, figures, globes = list(bench.domains.test.domains), [], {}, {}
     for kind in ("CAKE-3-Norm", "AV", "CAKE-2"):
-        found: dict[str, list[float]] = {}
+        found: dict[str, dict[str, list[float]]] = {}
         for seed, head in enumerate(runs[kind]):
             grids = {d: emotion_grid(head.model, d, head.embedding, resolution) for d in names}
-            touching = {d: grid.neighbours() for d, grid in grids.items()}
-            for d, e in itertools.combinations(names, 2):
-                shared, either = touching[d] & touching[e], touching[d] | touching[e]
-                found.setdefault(f"{SHOWN[d]} / {SHOWN[e]}", []).append(100 * len(shared) / max(1, len(either)))
-            for d in names:
-                degree = {name: sum(name in pair for pair in touching[d]) for name in bench.domains.test.domains[d]}
-                found.setdefault(f"neutral most, {SHOWN[d]}", []).append(
-                    100.0 * (degree["neutral"] == max(degree.values()))
-                )
-                found.setdefault(f"neutral's, {SHOWN[d]}", []).append(degree["neutral"])
+            for by_faces in (False, True):
+                touching = {d: grid.neighbours(by_faces=by_faces) for d, grid in grids.items()}
+                values = found.setdefault(f"{kind}, by faces" if by_faces else kind, {})
+                for d, e in itertools.combinations(names, 2):
+                    shared, either = touching[d] & touching[e], touching[d] | touching[e]
+                    values.setdefault(f"{SHOWN[d]} / {SHOWN[e]}", []).append(100 * len(shared) / max(1, len(either)))
+                for d in names:
+                    degree = {name: sum(name in pair for pair in touching[d]) for name in bench.domains.test.domains[d]}
+                    most = 100.0 * (degree["neutral"] == max(degree.values()))
+                    values.setdefault(f"neutral most, {SHOWN[d]}", []).append(most)
+                    values.setdefault(f"neutral's, {SHOWN[d]}", []).append(degree["neutral"])
             if seed == 0:
                 for d in names:
                     own, truth = bench.truth(d)
@@ -221,7 +222,9 @@ def figure_5(bench: Bench, runs: Runs, resolution: int = 300) -> tuple[Section, 
                     figures[key] = emotion_map(head.model, d, head.embedding[own], truth, resolution, title, axes)
                     if kind == "CAKE-3-Norm":
                         globes[f"globe_{d}"] = emotion_globe(head.model, d, head.embedding[own], truth, title=title)
-        rows.append(Row(kind, {column: Measure(tuple(values)) for column, values in found.items()}))
+        rows += [
+            Row(name, {column: Measure(tuple(own)) for column, own in values.items()}) for name, values in found.items()
+        ]
     section = Section(
         "Figure 5: which classes neighbour which",
         _data(bench),
@@ -231,7 +234,8 @@ def figure_5(bench: Bench, runs: Runs, resolution: int = 300) -> tuple[Section, 
         "the most classes (alone or with others), %; how many classes neutral touches (of six)",
         notes=[
             "Two classes are neighbours where their border is at least 1 % of all borders of the map. A map covers the range of all "
-            "scored faces, places without a face included, or the whole sphere.",
+            "scored faces, places without a face included, or the whole sphere. By faces: a piece of border counts as often as faces "
+            "lie about it (nearer than a twentieth of the range).",
             "The pictures are those of the first seed. Points are scored faces, in the colour of their label.",
         ],
         figures=figures,

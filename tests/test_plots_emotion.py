@@ -85,8 +85,18 @@ def test_the_seam_of_the_sphere_is_no_edge():
     """Halves by x: one great circle through the poles; half of it is at phi = +-90 degrees, none at the seam."""
     grid = plots.emotion_grid(Quarters(), "halves", unit(), resolution=80)
     assert grid.neighbours() == {("anger", "fear")}
-    turned = plots.EmotionGrid(np.roll(grid.classes, 20, axis=1), grid.x, grid.y, True)
+    turned = plots.EmotionGrid(np.roll(grid.classes, 20, axis=1), grid.x, grid.y, True, grid.faces)
     assert turned.borders().equals(grid.borders())
+
+
+def test_borders_by_faces_are_those_along_which_faces_lie():
+    """Two faces at one half axis, beside the corners that span the map: its border is all that counts."""
+    near = np.concatenate([SQUARE, [[0.0, -0.5], [0.01, -0.5]]])
+    grid = plots.emotion_grid(Quarters(), "quarters", near, resolution=40)
+    assert grid.faces.max() == 2
+    assert grid.neighbours(by_faces=True) == {("anger", "fear")}
+    assert grid.borders(by_faces=True).loc["anger", "fear"] == pytest.approx(1)
+    assert len(grid.neighbours()) == 4
 
 
 @settings(deadline=None, max_examples=30)

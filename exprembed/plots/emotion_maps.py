@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_ABOUT = 1 / 20  # of the range: how near a face must be to lie about a place
 _PALE = 0.55  # share of white in the colour of an area, under points of the full colour
 
 
@@ -36,18 +37,25 @@ class EmotionGrid:
         x: (w,) centres of the columns: the first coordinate, or phi in radians.
         y: (h,) centres of the rows: the second coordinate, or theta in radians.
         sphere: the places are those of the unit sphere: phi = atan2(e_2, e_1), theta = arccos(e_3).
+        faces: (h, w) observed vectors about each cell: nearer than a twentieth of the range of each coordinate, or of
+            half a turn of the sphere.
     """
 
     classes: np.ndarray
     x: np.ndarray
     y: np.ndarray
     sphere: bool
+    faces: np.ndarray
 
-    def borders(self) -> pd.DataFrame:
+    def borders(self, by_faces: bool = False) -> pd.DataFrame:
         """Return how long the border between each two classes is: (C, C), as shares of all borders, symmetric.
 
         Lengths are measured on the sphere, or in the plane with the observed range of each coordinate as the unit; a
         staircase of cells is as long as its steps.
+
+        Args:
+            by_faces: a piece of border counts as often as faces lie about it, so that one through an empty part counts
+                for nothing.
         """
         names, codes = np.unique(self.classes, return_inverse=True)
         height, width = self.classes.shape
@@ -58,15 +66,19 @@ class EmotionGrid:
         right = np.roll(codes, -1, axis=1) if self.sphere else codes[:, 1:]
         left = codes if self.sphere else codes[:, :-1]
         table = np.zeros((len(names), len(names)))
-        for one, other, length in ((left, right, across), (codes[:-1], codes[1:], along)):
-            np.add.at(table, (one.ravel(), other.ravel()), np.repeat(length, one.shape[1]))
+        for one, other, length, near in (
+            (left, right, across, self.faces[:, : left.shape[1]]),
+            (codes[:-1], codes[1:], along, self.faces[:-1]),
+        ):
+            lengths = np.broadcast_to(length[:, None], one.shape) * (near if by_faces else 1)
+            np.add.at(table, (one.ravel(), other.ravel()), lengths.ravel())
         np.fill_diagonal(table, 0)
         total = table.sum() or 1.0
         return pd.DataFrame((table + table.T) / total, index=names, columns=names)
 
-    def neighbours(self, least: float = 0.01) -> set[tuple[str, str]]:
+    def neighbours(self, least: float = 0.01, by_faces: bool = False) -> set[tuple[str, str]]:
         """Return the pairs of classes (in sorted order) whose border is at least a share of all borders."""
-        table = self.borders()
+        table = self.borders(by_faces)
         return {(a, b) for a in table.index for b in table.columns if a < b and table.loc[a, b] >= least}
 
 
@@ -86,6 +98,8 @@ def emotion_grid(
         BadInputError: vectors of another shape, not finite, or three-dimensional and not of length 1.
         WrongUseError: a resolution below 8, an unknown domain.
     """
+    from scipy.spatial import cKDTree
+
     points = _checked(vectors)
     if resolution < 8:
         raise WrongUseError(f"a map needs a resolution of at least 8 cells; got {resolution}")
@@ -95,13 +109,17 @@ def emotion_grid(
         y = (np.arange(rows) + 0.5) / rows * np.pi
         phi, theta = np.meshgrid(x, y)
         places = np.stack([np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta)], axis=-1)
+        unit, reach = np.ones(3), 2 * np.sin(np.pi * _ABOUT / 2)
     else:
         low, high = points.min(axis=0), points.max(axis=0)
+        unit, reach = np.maximum(high - low, 1e-9), _ABOUT
         share = (np.arange(resolution) + 0.5) / resolution
-        x, y = (low[i] + share * max(high[i] - low[i], 1e-9) for i in (0, 1))
+        x, y = (low[i] + share * unit[i] for i in (0, 1))
         places = np.stack(np.meshgrid(x, y), axis=-1)
-    classes = model.classify(places.reshape(-1, points.shape[1]), domain)
-    return EmotionGrid(np.asarray(classes).reshape(places.shape[:2]), x, y, points.shape[1] == 3)
+    flat = places.reshape(-1, points.shape[1])
+    faces = cKDTree(points / unit).query_ball_point(flat / unit, reach, return_length=True)
+    classes, shape = np.asarray(model.classify(flat, domain)), places.shape[:2]
+    return EmotionGrid(classes.reshape(shape), x, y, points.shape[1] == 3, faces.reshape(shape))
 
 
 def spherical(vectors: np.ndarray | pd.DataFrame) -> np.ndarray:
