@@ -25,9 +25,10 @@ def convolve_prelu_max(x: Maps, weight: Maps, bias: Maps, slopes: Maps, out: Map
         out: (N, ceil((H - 2) / 2), ceil((W - 2) / 2), C); the last windows are cut off where the map ends.
     """
     height, width = x.shape[1:3]
-    rows = np.empty((3, 4, width), np.float32)
-    first, larger = np.empty(width - 2, np.float32), np.empty(width - 2, np.float32)
-    whole = len(first) // 2
+    length = _in_lanes(width - 2)
+    rows = np.zeros((3, 4, length + 2), np.float32)
+    first, larger = np.empty(length, np.float32), np.empty(length, np.float32)
+    whole, single = (width - 2) // 2, width % 2
     for n in range(len(x)):
         for i in range(out.shape[1]):
             for r in range(4):
@@ -43,7 +44,7 @@ def convolve_prelu_max(x: Maps, weight: Maps, bias: Maps, slopes: Maps, out: Map
                 best = first if alone else larger
                 for k in range(whole):
                     places[k, c] = max(best[2 * k], best[2 * k + 1])
-                if len(best) > 2 * whole:
+                if single:
                     places[whole, c] = best[2 * whole]
 
 
@@ -62,10 +63,11 @@ def convolve_prelu_max_of_three(x: Maps, weight: Maps, bias: Maps, slopes: Maps,
         out: (N, ceil((H - 3) / 2), ceil((W - 3) / 2), C); the last windows are cut off where the map ends.
     """
     pairs, width = x.shape[1] // 2 - 1, x.shape[2]  # pairs of rows of the map
-    rows = np.empty((3, 4, (pairs + 1) * width), np.float32)
-    there = pairs * width - 2
-    first = np.full((pairs + 1) * width, -np.inf, np.float32)  # one row more than the map has, less than all others
-    larger, third = np.empty(pairs * width, np.float32), first[width:]
+    asked = pairs * width
+    length = _in_lanes(asked)
+    rows = np.zeros((3, 4, length + width + 2), np.float32)
+    first, larger = np.empty(length + width, np.float32), np.empty(length, np.float32)
+    third = first[width:]
     for n in range(len(x)):
         for channel in range(3):
             even, odd, next_even, next_odd = rows[channel]
@@ -75,17 +77,24 @@ def convolve_prelu_max_of_three(x: Maps, weight: Maps, bias: Maps, slopes: Maps,
                 for j in range(width):
                     to_even[j] = upper[j, channel]
                     to_odd[j] = lower[j, channel]
-            next_even[:-width] = even[width:]
-            next_odd[:-width] = odd[width:]
+            next_even[:asked] = even[width : width + asked]
+            next_odd[:asked] = odd[width : width + asked]
         for c in range(len(bias)):
-            _two_rows(rows[0], rows[1], rows[2], weight[c], bias[c], slopes[c], first[:there], larger[:there])
-            for j in range(len(third)):
+            _two_rows(rows[0], rows[1], rows[2], weight[c], bias[c], slopes[c], first[:length], larger)
+            first[asked:] = -np.inf  # one row more than the map has, less than all others
+            for j in range(length):
                 larger[j] = larger[j] if larger[j] > third[j] else third[j]
             for i in range(out.shape[1]):
                 best, places = larger[i * width : (i + 1) * width], out[n, i]
                 best[-2:] = -np.inf
                 for k in range(out.shape[2]):
                     places[k, c] = max(max(best[2 * k], best[2 * k + 1]), best[min(2 * k + 2, width - 1)])
+
+
+@_compiled
+def _in_lanes(length: int) -> int:
+    """Return a length that no loop has a remainder of: single numbers take as long as many at a time."""
+    return (length + 15) // 16 * 16
 
 
 @_compiled

@@ -64,23 +64,28 @@ def prelu(x: Maps, slopes: Maps) -> None:
 
 
 @compiled("nsz", "contract", "reassoc")
-def prelu_products(x: Maps, slopes: Maps, weight: Maps, bias: Maps, out: Maps) -> None:
-    """Write bias + weight PReLU(x) of each place.
+def six_of_prelu(x: Maps, slopes: Maps, weight: Maps, bias: Maps, out: Maps) -> None:
+    """Write the six numbers bias + weight PReLU(x) of each place, side by side, so that what is read is read once.
 
     Args:
         x: (P, C).
         slopes: (C,).
-        weight: (K, C).
-        bias: (K,).
-        out: (P, K).
+        weight: (6, C).
+        bias: (6,).
+        out: (P, 6).
     """
-    values = np.empty(len(slopes), np.float32)
+    w0, w1, w2, w3, w4, w5 = weight[0], weight[1], weight[2], weight[3], weight[4], weight[5]
+    zero = np.float32(0)
     for place in range(len(x)):
-        row = x[place]
-        for c in range(len(values)):
-            values[c] = row[c] if row[c] > 0 else row[c] * slopes[c]
-        for k in range(len(bias)):
-            one, total = weight[k], bias[k]
-            for c in range(len(values)):
-                total += values[c] * one[c]
-            out[place, k] = total
+        row, six = x[place], out[place]
+        t0, t1, t2, t3, t4, t5 = zero, zero, zero, zero, zero, zero
+        for c in range(len(slopes)):
+            value = row[c] if row[c] > 0 else row[c] * slopes[c]
+            t0 += value * w0[c]
+            t1 += value * w1[c]
+            t2 += value * w2[c]
+            t3 += value * w3[c]
+            t4 += value * w4[c]
+            t5 += value * w5[c]
+        six[0], six[1], six[2] = t0 + bias[0], t1 + bias[1], t2 + bias[2]
+        six[3], six[4], six[5] = t3 + bias[3], t4 + bias[4], t5 + bias[5]

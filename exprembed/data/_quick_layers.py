@@ -100,37 +100,38 @@ class PReLUInPlace(nn.Module):
         return x
 
 
-class PlaceByPlace(nn.Module):
-    """A network's PReLU and the 1x1 convolutions of its maps in one pass; as products of matrices elsewhere than on a CPU.
+class SharesAndMoves(nn.Module):
+    """The first network's last PReLU and the 1x1 convolutions behind it in one pass; products of matrices but on a CPU.
 
     Args:
         activation: the PReLU.
-        convolutions: all of the same maps.
+        shares: the convolution to two channels.
+        moves: that to four.
     """
 
-    def __init__(self, activation: nn.PReLU, *convolutions: nn.Conv2d) -> None:
+    def __init__(self, activation: nn.PReLU, shares: nn.Conv2d, moves: nn.Conv2d) -> None:
         super().__init__()
         self.activation = activation
-        self.weight = nn.Parameter(torch.cat([layer.weight.flatten(1) for layer in convolutions]))
-        self.bias = nn.Parameter(torch.cat([cast(Tensor, layer.bias) for layer in convolutions]))
-        self.channels = [layer.out_channels for layer in convolutions]
+        self.weight = nn.Parameter(torch.cat([layer.weight.flatten(1) for layer in (shares, moves)]))
+        self.bias = nn.Parameter(torch.cat([cast(Tensor, layer.bias) for layer in (shares, moves)]))
         self._slopes, self._weight, self._bias = (
             one.detach().numpy().copy() for one in (activation.weight, self.weight, self.bias)
         )
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Map (N, C, H, W), channels last, to (N, C', H, W) of each convolution."""
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (N, C, H, W), channels last, to (N, 2, H, W) and (N, 4, H, W)."""
         places = x.permute(0, 2, 3, 1)
         if x.device.type != "cpu" or x.dtype != torch.float32:
             maps = linear(self.activation(x).permute(0, 2, 3, 1), self.weight, self.bias)
         else:
-            from exprembed.data._pool_loops import prelu_products
+            from exprembed.data._pool_loops import six_of_prelu
 
-            out = np.empty((*places.shape[:3], len(self.bias)), np.float32)
+            out = np.empty((*places.shape[:3], 6), np.float32)
             flat = places.reshape(-1, x.shape[1]).numpy()
-            prelu_products(flat, self._slopes, self._weight, self._bias, out.reshape(-1, len(self.bias)))
+            six_of_prelu(flat, self._slopes, self._weight, self._bias, out.reshape(-1, 6))
             maps = torch.from_numpy(out)
-        return torch.split(maps.permute(0, 3, 1, 2), self.channels, dim=1)
+        shares, moves = torch.split(maps.permute(0, 3, 1, 2), [2, 4], dim=1)
+        return shares, moves
 
 
 class Proposals(nn.Module):
@@ -144,7 +145,7 @@ class Proposals(nn.Module):
         super().__init__()
         first = ConvolvePReLUMax(network.conv1, network.prelu1, network.pool1)
         self.layers = nn.Sequential(first, network.conv2, PReLUInPlace(network.prelu2), network.conv3)
-        self.heads = PlaceByPlace(network.prelu3, network.conv4_1, network.conv4_2)
+        self.heads = SharesAndMoves(network.prelu3, network.conv4_1, network.conv4_2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map (N, 3, H, W) to moves (N, 4, h, w) and shares (N, 2, h, w)."""

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from exprembed.data._quick_layers import ConvolvePReLUMax, PlaceByPlace, PReLUInPlace, PReLUMax, quickened
+from exprembed.data._quick_layers import ConvolvePReLUMax, PReLUInPlace, PReLUMax, SharesAndMoves, quickened
 
 
 @given(st.integers(1, 3), st.integers(1, 12), st.integers(3, 15), st.integers(3, 15), st.sampled_from([2, 3]))
@@ -48,12 +48,13 @@ def test_convolution_prelu_and_maximum(n, channels, height, width, side):
 def test_prelu_and_products(n, channels, height, width):
     """A PReLU alone, and with convolutions of 1 x 1 behind it, in any layout in memory."""
     torch.manual_seed(channels)
-    x, layer, heads = torch.randn(n, channels, height, width), nn.PReLU(channels), nn.Conv2d(channels, 3, 1)
+    x, layer = torch.randn(n, channels, height, width), nn.PReLU(channels)
+    heads = nn.Conv2d(channels, 2, 1), nn.Conv2d(channels, 4, 1)
     with torch.no_grad():
         layer.weight.copy_(torch.randn(channels))
         for own, due in (
             (PReLUInPlace(layer), layer(x)),
-            (lambda given: PlaceByPlace(layer, heads, heads)(given)[1], heads(layer(x))),
+            *((lambda given, i=i: SharesAndMoves(layer, *heads)(given)[i], heads[i](layer(x))) for i in (0, 1)),
         ):
             assert torch.allclose(own(x.clone()), due, atol=1e-5)
             assert torch.allclose(own(x.clone(memory_format=torch.channels_last)), due, atol=1e-5)
