@@ -69,6 +69,26 @@ def test_the_other_parts(bench, monkeypatch):
     assert all(figure is not None for figure in figures.figures.values())
 
 
+def test_rates_that_these_faces_prefer_are_used(bench, monkeypatch):
+    monkeypatch.setattr(emotion_gcn, "CHOICES", CHOICES[:2])
+    monkeypatch.setattr(emotion_gcn, "aim", lambda scores: -scores["accuracy"])
+    trained = []
+    own = Bench.trained
+
+    def noted(self, trial, seed, steps=None):
+        trained.append((steps, trial.rates))
+        return own(self, trial, seed, steps)
+
+    monkeypatch.setattr(Bench, "trained", noted)
+    report = run(bench, (0,), ("rates", "tables"), only=(SINGLE,), search_steps=1, choose=True)
+    table, rates = report.sections
+    assert [row.name for row in table.rows] == [SINGLE]
+    worst = min(rates.rows, key=lambda row: row.ours["accuracy"].mean).name
+    assert f"{SINGLE}: {trained[-1][1]}" == worst
+    assert trained[-1][0] is None
+    assert [steps for steps, _ in trained[:-1]] == [1, 1]
+
+
 def test_a_network_is_trained_once(bench, monkeypatch):
     first = bench.trained(TABLE[GCN], 0)
     monkeypatch.setattr(Bench, "_train", lambda *_: pytest.fail("trained again"))
