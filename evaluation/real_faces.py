@@ -158,7 +158,10 @@ def hidden_layer(path: Path) -> Embedder:
 
 
 def softmax_layers(path: Path, cache: Path | None = None) -> dict[str, Maker]:
-    """Return what embeds every set by a softmax network's layers P and F; the pictures go through it once."""
+    """Return what embeds every set by a softmax network's layers P and F, and by the square roots of its probabilities.
+
+    Between such roots the distance is sqrt(2) times Hellinger's. The pictures go through the network once.
+    """
     model = load_model(path)
     inner = functools.cache(lambda key: embed_with(model, cache)(known[key]))
     known: dict[int, RealFaces] = {}
@@ -171,7 +174,12 @@ def softmax_layers(path: Path, cache: Path | None = None) -> dict[str, Maker]:
         weight, bias = (model.state_dict()[f"classifier.{name}"].numpy() for name in ("weight", "bias"))
         return {name: vectors @ weight.T + bias for name, vectors in penultimate(faces).items()}
 
-    return {"P": penultimate, "F": final}
+    def roots(faces: RealFaces) -> Vectors:
+        logits = {name: vectors.sub(vectors.max(axis=1), axis=0) for name, vectors in final(faces).items()}
+        shares = {name: x.map(np.exp) for name, x in logits.items()}
+        return {name: x.div(x.sum(axis=1), axis=0).map(np.sqrt) for name, x in shares.items()}
+
+    return {"P": penultimate, "F": final, "class shares": roots}
 
 
 def simple(method: Callable[..., pd.DataFrame]) -> Maker:
@@ -285,7 +293,9 @@ def main(
     softmax: Annotated[list[Path] | None, typer.Option(help="AFFNet-CL weights, one a seed.")] = None,
     labels: Annotated[list[Path] | None, typer.Option(help="AFFNet-TL weights, one a seed.")] = None,
     fecnet: Annotated[list[Path] | None, typer.Option(help="FECNet weights, one a seed.")] = None,
-    more: Annotated[list[str] | None, typer.Option(help="Further weights as NAME=FILE.")] = None,
+    more: Annotated[
+        list[str] | None, typer.Option(help="Further weights as NAME=FILE; files of one name are its seeds.")
+    ] = None,
     baselines: Annotated[bool, typer.Option(help="Score raw pixels and HOG too.")] = True,
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps embeddings between runs.")] = None,
     per_type: Annotated[int, typer.Option(help="FER+ triplets drawn of each type.")] = 20_000,
@@ -299,18 +309,20 @@ def main(
         embeddings["raw pixels + PCA-16"] = ("l2", [simple(pixels_pca)])
         embeddings["HOG + PCA-16"] = ("l2", [simple(hog_pca)])
     layers = [softmax_layers(path, cache) for path in softmax or []]
-    for layer in "PF":
-        embeddings[f"softmax network {layer}"] = ("cosine", [makers[layer] for makers in layers])
+    for layer, metric in (("P", "cosine"), ("F", "cosine"), ("class shares", "l2")):
+        embeddings[f"softmax network {layer}"] = (metric, [makers[layer] for makers in layers])
     embeddings["label-triplet network"] = ("l2", [embed_with(load_model(path), cache) for path in labels or []])
     if fecnet:
-        inner, plain = hidden_layer(fecnet[0]), load_model(fecnet[0]).with_mirror(False)
-        embeddings["hidden layer of FECNet (256-d)"] = ("cosine", [embed_with(inner, cache)])
+        plain = load_model(fecnet[0]).with_mirror(False)
+        if not plain.config["freeze_trunk"]:  # else it is the softmax network's layer P
+            embeddings["hidden layer of FECNet (256-d)"] = ("cosine", [embed_with(hidden_layer(fecnet[0]), cache)])
         embeddings["FECNet-16d, without mirror image"] = ("l2", [embed_with(plain, cache)])
         embeddings["FECNet-16d"] = ("l2", [embed_with(load_model(path).with_mirror(), cache) for path in fecnet])
     for entry in more or []:
         name, _, path = entry.partition("=")
         model = load_model(path)
-        embeddings[name] = (model.metric, [embed_with(model, cache)])
+        metric, makers = embeddings.setdefault(name, (model.metric, []))
+        embeddings[name] = (metric, [*makers, embed_with(model, cache)])
     report = run(faces, {name: value for name, value in embeddings.items() if value[1]}, range(len(fecnet or [])))
     report.write(out)
     report.print(Console())

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -63,6 +64,13 @@ class FECNet(_FECBase):
     The backbone is frozen by default, as in the paper, whose FaceNet weights are not public: bring your own, or train
     with `freeze_backbone=False`. Batch normalisation and ReLU6 in the trunk, Xavier initialisation (section 4, 5.2).
 
+    With `shares` = w above 0 (not in the paper), C of the d numbers say what a softmax p over C classes says, the others
+    what triplets teach beside it:
+
+    e = [sqrt(w p_1), ..., sqrt(w p_C), sqrt(1 - w) u],  u = L2norm(FC_(d - C)(BN(hidden))),
+
+    a unit vector too, in which |e - e'|^2 = 2 w H(p, p')^2 + (1 - w) |u - u'|^2, H the Hellinger distance.
+
     Args:
         embedding_dim: d, 16 in the paper.
         backbone: a registered name or `timm:<name>`.
@@ -76,6 +84,11 @@ class FECNet(_FECBase):
         classes: names of classes for an auxiliary softmax on the hidden layer (not in the paper); empty for none.
         mirror: outside training, embed the face and its mirror image and normalise the sum (not in the paper): twice
             the work, and a face and its mirror image get one vector.
+        shares: w in [0, 1), the part of the embedding's squared length that the classes' probabilities have.
+        freeze_trunk: hold trunk and softmax still as well, so that only what stands beside the probabilities is learned.
+
+    Raises:
+        WrongUseError: sizes out of range; shares without classes, or without a number left beside them.
 
     Example:
         >>> import numpy as np
@@ -98,12 +111,34 @@ class FECNet(_FECBase):
         hidden: int = 512,
         classes: Sequence[str] = (),
         mirror: bool = False,
+        shares: float = 0.0,
+        freeze_trunk: bool = False,
     ) -> None:
         super().__init__(arguments(locals()), check_dimension("embedding_dim", embedding_dim))
-        self.mirror = mirror
-        self.embedding = UnitLinear(hidden, embedding_dim)
+        if not 0 <= shares < 1:
+            raise WrongUseError(f"shares is a part of the embedding's squared length, in [0, 1); got {shares}")
+        if shares and not 0 < len(classes) < embedding_dim:
+            raise WrongUseError(
+                f"shares={shares} gives one of the embedding's {embedding_dim} numbers to each class: name at least one "
+                f"class and fewer than {embedding_dim}; got {len(classes)}"
+            )
+        if freeze_trunk and not freeze_backbone:
+            raise WrongUseError("freeze_trunk=True holds what stands on the backbone; set freeze_backbone=True as well")
+        self.mirror, self.shares = mirror, shares
         self.classifier = nn.Linear(hidden, len(classes)) if classes else None
+        if shares:
+            beside = UnitLinear(hidden, embedding_dim - len(classes))
+            self.embedding: nn.Module = nn.Sequential(nn.BatchNorm1d(hidden, affine=False), beside)
+        else:
+            self.embedding = UnitLinear(hidden, embedding_dim)
         xavier_init(self.embedding, *([self.classifier] if self.classifier is not None else []))
+        self.freeze(freeze_backbone)
+
+    def frozen_modules(self) -> Iterator[nn.Module]:
+        """Yield the backbone; with `freeze_trunk` trunk and classifier too."""
+        yield from super().frozen_modules()
+        if self.config["freeze_trunk"]:
+            yield from (part for part in (self.trunk, getattr(self, "classifier", None)) if part is not None)
 
     def with_mirror(self, mirror: bool = True) -> FECNet:
         """Turn `mirror` on or off in a model that is trained already; return the model itself."""
@@ -123,7 +158,11 @@ class FECNet(_FECBase):
         """Return the output from the backbone's maps (B, F, h, w)."""
         hidden = self.trunk(maps)
         logits = None if self.classifier is None else self.classifier(hidden)
-        return EmbedderOutput(self.embedding(hidden), logits)
+        vectors = self.embedding(hidden)
+        if self.shares and logits is not None:
+            roots = functional.log_softmax(logits.float(), dim=1).mul(0.5).exp()
+            vectors = torch.cat([self.shares**0.5 * roots, (1 - self.shares) ** 0.5 * vectors], dim=1)
+        return EmbedderOutput(vectors, logits)
 
 
 @MODELS.register("affnet_tl")

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from evaluation import celeba_index, real_faces, robustness
@@ -97,7 +98,11 @@ def test_softmax_layers_are_those_of_the_network(faces, tmp_path):
     f.load_state_dict(p.state_dict())
     makers = real_faces.softmax_layers(p.save(tmp_path / "p"))
     assert np.allclose(makers["P"](faces)["raf"], real_faces.embed_with(p)(faces)["raf"], atol=1e-5)
-    assert np.allclose(makers["F"](faces)["raf"], real_faces.embed_with(f)(faces)["raf"], atol=1e-4)
+    logits = real_faces.embed_with(f)(faces)["raf"]
+    assert np.allclose(makers["F"](faces)["raf"], logits, atol=1e-4)
+    roots = makers["class shares"](faces)["raf"]
+    assert np.allclose(np.square(roots), torch.softmax(torch.tensor(logits.to_numpy()), dim=1), atol=1e-5)
+    assert roots.index.equals(logits.index)
 
 
 def test_duplicates_across_splits_are_left_out(tmp_path, monkeypatch):

@@ -179,3 +179,75 @@ def test_mirrored_model_gives_a_face_and_its_mirror_image_one_vector():
     assert not torch.allclose(plain.embed(images), plain.embed(images.flip(3)), atol=1e-3)
     together = plain.embed(images) + plain.embed(images.flip(3))
     assert torch.allclose(model.embed(images), together / together.norm(dim=1, keepdim=True), atol=1e-6)
+
+
+SHARES = {**SMALL, "embedding_dim": 7, "classes": ["a", "b", "c"], "shares": 0.7}
+
+
+def test_shares_beside_numpy():
+    """Values and gradients of the head in float64, and the distance that its docstring states."""
+    torch.manual_seed(0)
+    model = FECNet(**SHARES).eval().double()
+    model.embedding[0].running_mean.normal_()
+    model.embedding[0].running_var.uniform_(0.5, 2)
+    maps = torch.randn(6, model.backbone.out_channels, 2, 2, dtype=torch.float64)
+    with torch.no_grad():
+        hidden, found = model.trunk(maps).numpy(), model.from_features(maps).embedding.numpy()
+    logits = hidden @ model.classifier.weight.detach().numpy().T + model.classifier.bias.detach().numpy()
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    norm, linear = model.embedding[0], model.embedding[1].linear
+    standard = (hidden - norm.running_mean.numpy()) / np.sqrt(norm.running_var.numpy() + norm.eps)
+    u = standard @ linear.weight.detach().numpy().T + linear.bias.detach().numpy()
+    u /= np.linalg.norm(u, axis=1, keepdims=True)
+    due = np.concatenate([np.sqrt(0.7 * p), np.sqrt(0.3) * u], axis=1)
+    assert np.abs(found - due).max() < 1e-6  # both parts are taken in float32
+    assert np.abs(np.linalg.norm(due, axis=1) - 1).max() < 1e-12
+    squared = np.square(due[:1] - due).sum(axis=1)
+    hellinger = 1 - np.sqrt(p[:1] * p).sum(axis=1)  # squared
+    assert np.abs(squared - (2 * 0.7 * hellinger + 0.3 * np.square(u[:1] - u).sum(axis=1))).max() < 1e-12
+
+
+def test_shares_of_a_certain_softmax_have_finite_gradients():
+    model = FECNet(**{**SHARES, "freeze_backbone": False}).eval()
+    with torch.no_grad():
+        model.classifier.weight.mul_(1e4)
+    maps = torch.randn(4, model.backbone.out_channels, 2, 2)
+    model.from_features(maps).embedding[:, 0].sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_frozen_trunk_leaves_only_what_stands_beside_the_shares():
+    model = FECNet(**SHARES, freeze_trunk=True).train()
+    moving = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert moving == {"embedding.1.linear.weight", "embedding.1.linear.bias"}
+    assert not model.trunk.training
+    assert model.embedding.training
+    images = model.preprocess(np.random.default_rng(0).integers(0, 255, (8, 48, 48, 3), np.uint8))
+    before = model.trunk.hidden[1].running_mean.clone()
+    model.training_output(images)
+    assert torch.equal(before, model.trunk.hidden[1].running_mean)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"shares": 1.0}, r"in \[0, 1\); got 1.0"),
+        ({"classes": []}, "name at least one class and fewer than 7; got 0"),
+        ({"embedding_dim": 3}, "fewer than 3; got 3"),
+        ({"freeze_backbone": False, "freeze_trunk": True}, "set freeze_backbone=True as well"),
+    ],
+)
+def test_shares_that_cannot_be(wrong, message):
+    with pytest.raises(WrongUseError, match=message):
+        FECNet(**{**SHARES, **wrong})
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_shares_embed_on_the_sphere(mirror):
+    model = FECNet(**SHARES, mirror=mirror)
+    faces = model.preprocess(np.random.default_rng(0).integers(0, 255, (5, 60, 60, 3), np.uint8))
+    vectors = model.embed(faces)
+    assert torch.allclose(vectors.norm(dim=1), torch.ones(5), atol=1e-6)
+    assert (vectors[:, :3] >= 0).all()
+    assert torch.allclose(model.embed(faces.flip(3)), vectors, atol=1e-6) == mirror
