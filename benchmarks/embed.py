@@ -80,7 +80,7 @@ def by_hand(paths: Sequence[Path]) -> int:
     from facenet_pytorch import MTCNN
 
     from exprembed import load_model
-    from exprembed.data.faces import align_face
+    from exprembed.data.alignment import align_face
 
     model, detector = load_model(), MTCNN(keep_all=True)
     plan, vectors = model.preprocessing, []

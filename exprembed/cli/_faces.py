@@ -340,7 +340,7 @@ def recut(row: Any, preprocessing: Preprocessing, side: int | None = None) -> Im
     """
     import numpy as np
 
-    from exprembed.data.faces import align_face
+    from exprembed.data.alignment import align_face
     from exprembed.data.images import open_image
 
     image, eyes = open_image(row["path"]), row.get("eyes")

@@ -109,8 +109,8 @@ def _index_and_search(
 
     Faces of the query's own person (rendered) or own photo are no answers.
     """
+    from exprembed.cli._made_with import note_weights
     from exprembed.cli._vectors import write_vectors
-    from exprembed.cli.index import note_weights
     from exprembed.index import ExpressionIndex
 
     with gallery.step("built, saved and loaded the index"):

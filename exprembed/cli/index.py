@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,18 +21,17 @@ from exprembed.cli._common import (
     table,
 )
 from exprembed.cli._faces import Embedded, FaceOptions, SourceOptions, embed_photos, find_photos, open_model
+from exprembed.cli._made_with import check_model, made_with, note_weights
 from exprembed.cli._sharded import SHARD, build_sharded, shards_folder
 from exprembed.cli._vectors import is_vector_file, read_vectors
 from exprembed.errors import BadInputError, WrongUseError, unknown_name
-from exprembed.files import Skipped, write_json
+from exprembed.files import Skipped
 
 if TYPE_CHECKING:
     from exprembed.index import ExpressionIndex
     from exprembed.models.base import Embedder
 
 index_app = typer.Typer(no_args_is_help=True, help="Build, extend, shrink, search and describe an expression index.")
-
-MADE_WITH = "made_with.json"
 
 IndexArgument = Annotated[Path, typer.Argument(help="Folder of the index.", show_default=False, metavar="INDEX")]
 PathsArgument = Annotated[
@@ -128,8 +126,8 @@ def add(
         started = time.perf_counter()
         held = ExpressionIndex.load(index)
         there = set(held.metadata["path"].dropna()) if "path" in held.metadata else set()
-        faces, fingerprint, _ = _faces_and_vectors(paths, model or _made_with(index), face, source, as_json, there)
-        _check_model(index, held, fingerprint)
+        faces, fingerprint, _ = _faces_and_vectors(paths, model or made_with(index), face, source, as_json, there)
+        check_model(index, held, fingerprint)
         if len(faces.faces):
             _add(held, faces)
             held.save(index)
@@ -281,7 +279,7 @@ def info(index: IndexArgument, as_json: JsonOption = False) -> None:
     """
     from exprembed.index import ExpressionIndex
 
-    facts = {"index": str(index), **ExpressionIndex.load(index).info(), "weights": _made_with(index)}
+    facts = {"index": str(index), **ExpressionIndex.load(index).info(), "weights": made_with(index)}
     rows = [(name, value) for name, value in facts.items() if name != "columns"]
     columns = [(name, kind) for name, kind in facts["columns"].items()]
     show(
@@ -345,8 +343,8 @@ def _queries(
     for path in files:
         if not path.exists() and not any(sign in str(path) for sign in "*?["):
             raise BadInputError(f"the query {str(path)!r} is neither an item of {place} nor a file")
-    embedder = open_model(model or _made_with(place), face)
-    _check_model(place, held, embedder.fingerprint)
+    embedder = open_model(model or made_with(place), face)
+    check_model(place, held, embedder.fingerprint)
     done = []
     if items:
         done.append(Embedded(held.metadata.loc[items], held.vectors_of(items), [], len(items), 0.0))
@@ -364,30 +362,6 @@ def _selected(held: ExpressionIndex, where: str) -> list[str]:
 
     chosen = select(where, pa.Table.from_pandas(held.metadata.reset_index(), preserve_index=False))
     return [name for name, wanted in zip(held.ids, chosen, strict=True) if wanted]
-
-
-def _check_model(place: Path, held: ExpressionIndex, fingerprint: str | None) -> None:
-    if held.model is not None and fingerprint is not None and held.model != fingerprint:
-        raise BadInputError(
-            f"{place} holds vectors of the model {held.model[:12]}..., and these are of {fingerprint[:12]}...; "
-            "give the index's own weights with --model"
-        )
-
-
-def note_weights(index: Path, model: str | None) -> None:
-    """Note in an index folder where its weights are found again: a packaged name, or a file's absolute path."""
-    is_file = model is not None and Path(model).suffix in (".safetensors", ".onnx")
-    write_json(index / MADE_WITH, {"model": str(Path(str(model)).absolute()) if is_file else model})
-
-
-def _made_with(index: Path) -> str | None:
-    """Return the weights that an index was built with, where `build` noted any."""
-    try:
-        found = json.loads((index / MADE_WITH).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    model = found.get("model") if isinstance(found, dict) else None
-    return model if isinstance(model, str) else None
 
 
 def _tell(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from exprembed.data.alignment import eye_places
 from exprembed.data.faces import (
     NO_FACE,
     Explain,
@@ -15,7 +16,6 @@ from exprembed.data.faces import (
     FoundFace,
     Which,
     crops_of,
-    eye_places,
     judge_faces,
     judge_whole,
 )

@@ -11,7 +11,8 @@ from PIL import Image
 
 from exprembed.cli._faces import _save_crop
 from exprembed.cli._vectors import read_vectors
-from exprembed.data.faces import FaceCrop, align_face
+from exprembed.data.alignment import align_face
+from exprembed.data.faces import FaceCrop
 from exprembed.data.tables import FaceTable
 from exprembed.data.vectors import vector_columns
 from exprembed.errors import BadInputError

@@ -11,8 +11,9 @@ from PIL import Image, ImageFilter
 from exprembed.cli._faces import recut
 from exprembed.cli._vectors import read_vectors
 from exprembed.cli.faces import face_sheet
+from exprembed.data.alignment import align_face
 from exprembed.data.clahe import GrayCLAHE
-from exprembed.data.faces import DetectedFace, align_face, judge_faces
+from exprembed.data.faces import DetectedFace, judge_faces
 from exprembed.data.landmarks import five_points
 from exprembed.data.preprocessing import Alignment, Preprocessing
 from exprembed.data.quality import MEASURES, sharpness

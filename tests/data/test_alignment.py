@@ -14,8 +14,8 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from exprembed.data import landmarks as landmarks_module
+from exprembed.data.alignment import align_face, eye_places
 from exprembed.data.detectors import MTCNNDetector
-from exprembed.data.faces import align_face, eye_places
 from exprembed.data.images import open_image
 from exprembed.data.landmarks import MEAN_FACE, eye_centroids, fit_similarity, five_points
 from exprembed.data.preprocessing import Alignment, Preprocessing

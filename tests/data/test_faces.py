@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from exprembed.data._cascade import Candidates
+from exprembed.data.alignment import align_face
 from exprembed.data.detectors import MTCNNDetector, YuNetDetector
 from exprembed.data.faces import (
     DetectedFace,
     FaceCrop,
     FaceDetector,
-    align_face,
     crop_faces,
     crops_of,
     iter_face_crops,
