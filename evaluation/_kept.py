@@ -1,4 +1,4 @@
-"""Numbers of single trainings, written as they come, so that a run that is cut off goes on where it was."""
+"""What single trainings gave, written as it comes, so that a run that is cut off goes on where it was."""
 
 from __future__ import annotations
 
@@ -8,18 +8,25 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from exprembed.files import atomic_path
 from exprembed.provenance import provenance
 
+Values = dict[str, Any]  # a name -> a number or an array
+_COMMIT = "made by commit"
+
 
 class Kept:
-    """A folder of small JSON files, one for each set of settings.
+    """A folder of small `.npz` files, one for each set of settings.
+
+    Settings are all that values depend on but the code: recipe, data, seed; whatever JSON can write.
 
     Args:
         folder: where they lie; None keeps nothing.
 
     Attributes:
-        commits: those of the code that made the numbers asked for so far.
+        commits: those of the code that made the values asked for so far.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -27,22 +34,31 @@ class Kept:
         self.commits: set[str] = set()
         self._commit = str(provenance()["commit"])  # of the code that runs, whatever is committed meanwhile
 
-    def numbers(self, settings: Any, make: Callable[[], Mapping[str, float]]) -> dict[str, float]:  # noqa: ANN401
-        """Return the numbers of some settings, from the folder or made now.
-
-        Args:
-            settings: all that the numbers depend on but the code: recipe, data, seed; whatever JSON can write.
-            make: returns them.
-        """
+    def path(self, settings: Any) -> Path | None:  # noqa: ANN401
+        """Return the file of some settings, there or not; None if nothing is kept."""
         text = json.dumps(settings, sort_keys=True)
-        path = None if self.folder is None else self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
-        if path is not None and path.is_file():
-            found = json.loads(path.read_text(encoding="utf-8"))
-        else:
-            found = {"numbers": dict(make()), "commit": self._commit}
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with atomic_path(path) as temporary:
-                    temporary.write_text(json.dumps(found), encoding="utf-8")
-        self.commits.add(found["commit"])
-        return dict(found["numbers"])
+        return self.folder and self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
+
+    def find(self, settings: Any) -> Values | None:  # noqa: ANN401
+        """Return the values of some settings, or None where they were not made yet."""
+        path = self.path(settings)
+        if path is None or not path.is_file():
+            return None
+        with np.load(path, allow_pickle=False) as file:
+            values = {name: file[name] if file[name].ndim else file[name].item() for name in file.files}
+        self.commits.add(values.pop(_COMMIT))
+        return values
+
+    def values(self, settings: Any, make: Callable[[], Mapping[str, Any]]) -> Values:  # noqa: ANN401
+        """Return the values of some settings, from the folder or made now."""
+        found = self.find(settings)
+        if found is not None:
+            return found
+        made = dict(make())
+        self.commits.add(self._commit)
+        path, named = self.path(settings), {**made, _COMMIT: self._commit}
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(path) as temporary, temporary.open("wb") as file:
+                np.savez(file, **named)
+        return made

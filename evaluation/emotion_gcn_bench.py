@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,12 +14,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+from evaluation._kept import Kept, Values
 from evaluation.metric_losses import Split, split_faces, synthetic_faces
 from exprembed.data import FaceTable, expected_valence_arousal, read_ferplus, subject_folds
 from exprembed.data.holdout import held_out
 from exprembed.data.loading import load_pixels
 from exprembed.data.triplets import vote_distributions
-from exprembed.files import Skipped, atomic_path
+from exprembed.files import Skipped
 from exprembed.losses.va_histogram import VAHistogram
 from exprembed.metrics import concordance_cc, mean_class_accuracy
 from exprembed.models.emotion_gcn import (
@@ -31,7 +31,6 @@ from exprembed.models.emotion_gcn import (
     emotion_adjacency,
     facs_vectors,
 )
-from exprembed.provenance import provenance
 from exprembed.training import Recipe, fit
 from exprembed.training.run import build_model
 
@@ -84,14 +83,12 @@ class Trained:
         counts: (C, C) scored faces by class (rows) and by answer; zeros without classes.
         weights: (C + 2, D) classifiers and regressors.
         embedding: (n, D) of the scored faces.
-        commit: of the code that trained it.
     """
 
     scores: dict[str, float]
     counts: np.ndarray
     weights: np.ndarray
     embedding: np.ndarray
-    commit: str
 
 
 @dataclass(frozen=True)
@@ -103,25 +100,21 @@ class Bench:
         split: training and scored faces.
         pixels: (n, C, S, S) uint8 crops of the training faces.
         scored: likewise of the scored faces.
-        cache: folder that keeps what was trained, by all that it depends on; None keeps nothing.
-        commit: of this code, as it was when the bench was made.
-        commits: those of the code that trained what was asked for so far.
+        kept: what was trained, by all that it depends on.
     """
 
     recipe: Recipe
     split: Split
     pixels: np.ndarray
     scored: np.ndarray
-    cache: Path | None = None
-    commit: str = field(default_factory=lambda: str(provenance()["commit"]))
-    commits: set[str] = field(default_factory=set)
+    kept: Kept = field(default_factory=lambda: Kept(None))
 
     @classmethod
     def of(cls, recipe: Recipe, split: Split, cache: Path | None = None) -> Bench:
         """Read the crops."""
         size, channels = (getattr(build_model(recipe).preprocessing, name) for name in ("size", "channels"))
         pixels, scored = (load_pixels(faces, size, channels) for faces in (split.train, split.test))
-        return cls(recipe, split, pixels, scored, cache)
+        return cls(recipe, split, pixels, scored, Kept(cache))
 
     def inner(self) -> Bench:
         """Return a bench that scores training faces of held-out subjects (without subjects: by content), to choose on."""
@@ -129,7 +122,7 @@ class Bench:
         held = subject_folds(faces["subject"], _FOLDS) == 0 if "subject" in faces else held_out(faces, 1 / _FOLDS)
         words = f"{int((~held).sum()):,} training faces, {int(held.sum()):,} others held out of them to choose on"
         split = Split("held out", words, FaceTable(faces[~held]), FaceTable(faces[held]), None)
-        return Bench(self.recipe, split, self.pixels[~held], self.pixels[held], self.cache, self.commit, self.commits)
+        return Bench(self.recipe, split, self.pixels[~held], self.pixels[held], self.kept)
 
     def adjacency(self, between_classes: bool = False, **edges: Any) -> np.ndarray:  # noqa: ANN401
         """Return the training faces' adjacency, with the thesis's tau and p where `edges` name no others."""
@@ -168,27 +161,13 @@ class Bench:
         return own
 
     def trained(self, trial: Trial, seed: int, steps: int | None = None) -> Trained:
-        """Train a row with a seed and score it, unless the cache has it."""
-        found = self._kept(self.recipe_of(trial, seed, steps))
-        self.commits.add(found.commit)
-        return found
+        """Train a row with a seed and score it, unless that was kept."""
+        recipe = self.recipe_of(trial, seed, steps)
+        values = self.kept.values([recipe.to_dict(), self.digest], lambda: self._train(recipe))
+        arrays = {name: values.pop(name) for name in ("counts", "weights", "embedding")}
+        return Trained(values, **arrays)
 
-    def _kept(self, recipe: Recipe) -> Trained:
-        if self.cache is None:
-            return self._train(recipe)
-        settings = json.dumps([recipe.to_dict(), self.digest], sort_keys=True)
-        path = self.cache / f"{hashlib.sha256(settings.encode()).hexdigest()[:24]}.npz"
-        if not path.is_file():
-            self.cache.mkdir(parents=True, exist_ok=True)
-            found = self._train(recipe)
-            with atomic_path(path) as temporary, temporary.open("wb") as file:
-                arrays = {"counts": found.counts, "weights": found.weights, "embedding": found.embedding}
-                np.savez(file, **arrays, names=[*found.scores], scores=[*found.scores.values()], commit=found.commit)
-        with np.load(path, allow_pickle=False) as kept:
-            scores = dict(zip(kept["names"].tolist(), kept["scores"].tolist(), strict=True))
-            return Trained(scores, kept["counts"], kept["weights"], kept["embedding"], str(kept["commit"]))
-
-    def _train(self, recipe: Recipe) -> Trained:
+    def _train(self, recipe: Recipe) -> Values:
         torch.manual_seed(recipe.seed)
         model = build_model(recipe)
         fit(model, recipe, self.pixels, self.split.train)
@@ -210,7 +189,7 @@ class Bench:
         if "valence_arousal" in outputs:
             for name, column, values in zip(COLUMNS[1:], DIMENSIONS, answers[:, -2:].T, strict=True):
                 scores[name] = concordance_cc(self.split.test[column], values)
-        return Trained(scores, counts, weights, embedding.astype(np.float16), self.commit)
+        return {**scores, "counts": counts, "weights": weights, "embedding": embedding.astype(np.float16)}
 
 
 def _embedded(model: Any, pixels: np.ndarray) -> np.ndarray:  # noqa: ANN401 - an Embedder

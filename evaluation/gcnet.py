@@ -121,7 +121,7 @@ def _fold(bench: Bench, faces: FaceTable, classes: Sequence[str], method: str, s
     people = faces[["subject", "expression", "reference"]].fillna("").astype(str)
     digest = hashlib.sha256(people.to_csv().encode()).hexdigest()
     recipe = recipe_for(bench.base, method, classes, Path("fold.parquet"), seed).to_dict()
-    return bench.kept.numbers([recipe, digest, bench.words, bench.folds, fold], tested)
+    return bench.kept.values([recipe, digest, bench.words, bench.folds, fold], tested)
 
 
 def _verdict(found: Mapping[str, list[Numbers]]) -> list[str]:

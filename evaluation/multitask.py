@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import itertools
-import json
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +24,7 @@ import torch
 import typer
 
 from evaluation._common import percent
+from evaluation._kept import Kept, Values
 from evaluation.emotion_gcn_bench import ferplus_split, seven_split
 from evaluation.emotion_gcn_bench import rendered_split as full_split
 from evaluation.gcnet_data import rendered_sequences, shown
@@ -33,7 +33,6 @@ from evaluation.multitask_rows import MAIN, PRINTED_CCC, PRINTED_SINGLE, PRINTED
 from exprembed.data import FaceTable
 from exprembed.data.loading import load_pixels
 from exprembed.errors import unknown_name
-from exprembed.files import write_json
 from exprembed.index import svm_classifier
 from exprembed.metrics import concordance_cc, mean_class_accuracy
 from exprembed.models.base import Embedder, EmbedderOutput
@@ -53,7 +52,6 @@ WORDS = {
     "subtle": "rendered faces at 13, 26 and 42 % of an expression",
     "full": "rendered faces",
 }
-Cell = dict[str, Any]
 
 
 @dataclass
@@ -62,7 +60,7 @@ class Bench:
 
     split: Split
     base: Recipe
-    folder: Path
+    kept: Kept
 
     def __post_init__(self) -> None:
         self._pixels: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
@@ -80,21 +78,20 @@ class Bench:
         values["sampler"] |= trial.sampler
         return replace(recipe_from_dict(values), seed=seed)
 
-    def path(self, trial: Trial, seed: int) -> Path:
-        """Return the file of a cell: a function of its recipe and of the faces, not of the commit."""
-        settings = json.dumps([self.recipe(trial, seed).to_dict(), trial.svm, self._faces], sort_keys=True)
-        return self.folder / f"{hashlib.sha256(settings.encode()).hexdigest()[:20]}.json"
+    def settings(self, trial: Trial, seed: int) -> list[Any]:
+        """Return what a cell is a function of: its recipe and the faces, not the commit."""
+        return [self.recipe(trial, seed).to_dict(), trial.svm, self._faces]
 
-    def stored(self, trial: Trial, seeds: Sequence[int]) -> list[Cell]:
+    def stored(self, trial: Trial, seeds: Sequence[int]) -> list[Values]:
         """Return the cells of a row that are kept, in the order of the seeds, up to the first that is not."""
-        paths = itertools.takewhile(Path.is_file, (self.path(trial, seed) for seed in seeds))
-        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        found = (self.kept.find(self.settings(trial, seed)) for seed in seeds)
+        return [*itertools.takewhile(lambda cell: cell is not None, found)]  # type: ignore[list-item]
 
     def train(self, trial: Trial, seed: int) -> None:
         """Train and score a cell, and keep it; nothing is done where it is kept already."""
-        path = self.path(trial, seed)
-        if path.is_file():
-            return
+        self.kept.values(self.settings(trial, seed), lambda: self._train(trial, seed))
+
+    def _train(self, trial: Trial, seed: int) -> Values:
         recipe = self.recipe(trial, seed)
         torch.manual_seed(seed)
         model = build_model(recipe)
@@ -106,7 +103,7 @@ class Bench:
             labels = [faces["expression"].to_numpy(str) for faces in (self.split.train, self.split.test)]
             machine = svm_classifier(balanced=True).fit(vectors[0], labels[0])
             cell["SVM"] = mean_class_accuracy(labels[1], machine.predict(vectors[1]))
-        write_json(path, cell)
+        return cell
 
     def pixels(self, model: Embedder) -> tuple[np.ndarray, np.ndarray]:
         """Return training and scored faces as the model takes them."""
@@ -125,13 +122,13 @@ def outputs(model: Embedder, pixels: np.ndarray) -> EmbedderOutput:
     return EmbedderOutput(torch.cat([one.embedding for one in found]), logits, torch.cat(felt) if felt else None)
 
 
-def scores(output: EmbedderOutput, classes: Sequence[str], faces: FaceTable) -> Cell:
+def scores(output: EmbedderOutput, classes: Sequence[str], faces: FaceTable) -> Values:
     """Return mean class accuracy and CCCs in [-1, 1], and the confusion matrix, rows the truth."""
     if output.logits is None:
         raise TypeError("every row has a classifier")
     truth, guess = faces["expression"].to_numpy(str), np.asarray(classes)[output.logits.argmax(dim=1).numpy()]
     table = pd.crosstab(truth, guess).reindex(index=list(classes), columns=list(classes), fill_value=0)
-    cell: Cell = {"accuracy": mean_class_accuracy(truth, guess), "confusion": table.to_numpy().tolist()}
+    cell: Values = {"accuracy": mean_class_accuracy(truth, guess), "confusion": table.to_numpy()}
     if output.valence_arousal is not None:
         for name, column, values in zip(COLUMNS[1:], DIMENSIONS, output.valence_arousal.numpy().T, strict=True):
             cell[name] = concordance_cc(faces[column], values)
@@ -142,7 +139,7 @@ def run(bench: Bench, seeds: Sequence[int] = (0, 1, 2), only: Iterable[str] | No
     """Train the cells that are due and not kept yet, seed by seed; report all that are kept.
 
     Args:
-        bench: faces, recipe, folder of the cells.
+        bench: faces, recipe, kept cells.
         seeds: seeds of weights, batches and augmentation; the rows of a seed see the same batches.
         only: names of the rows to train; None for all, an empty list for none.
     """
@@ -176,10 +173,13 @@ def run(bench: Bench, seeds: Sequence[int] = (0, 1, 2), only: Iterable[str] | No
         f"{base.model['backbone']}, {base.steps:,} steps of {base.sampler['batch_size']} faces; recipe multitask-small"
     )
     kept = [section for section in sections if section.rows or section.figures]
-    return Report("Multi-task networks", kept, {"setting": setting, "protocol": "seven classes"}, tuple(seeds))
+    facts = {"setting": setting, "protocol": "seven classes"}
+    if len(bench.kept.commits) > 1:
+        facts["trained by the code of several commits"] = ", ".join(sorted(bench.kept.commits))
+    return Report("Multi-task networks", kept, facts, tuple(seeds))
 
 
-def _measures(cells: Sequence[Cell]) -> dict[str, Measure]:
+def _measures(cells: Sequence[Values]) -> dict[str, Measure]:
     return {name: percent(cell[name] for cell in cells) for name in (*COLUMNS, "SVM") if name in cells[0]}
 
 
@@ -303,7 +303,7 @@ def main(
             split = seven_split(read_table(table), table.stem, [])
         else:
             split = rendered_split(work or Path(folder), faces)
-        bench = Bench(split, load_recipe("multitask-small", sets or []), cells or out / "cells")
+        bench = Bench(split, load_recipe("multitask-small", sets or []), Kept(cells or out / "cells"))
         report = run(bench, range(seeds), rows)
     report.write(out)
     report.print(Console())

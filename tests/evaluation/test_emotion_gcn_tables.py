@@ -9,19 +9,9 @@ import pytest
 from PIL import Image
 
 from evaluation import emotion_gcn, emotion_gcn_bench
-from evaluation.emotion_gcn import (
-    CCC,
-    CHOICES,
-    GCN,
-    LESS,
-    SINGLE,
-    SWEEPS,
-    TABLE,
-    VARIANTS,
-    _beaten,
-    run,
-)
+from evaluation.emotion_gcn import _beaten, run
 from evaluation.emotion_gcn_bench import FREE, Bench, Trained, ferplus_split, rendered_split
+from evaluation.emotion_gcn_rows import CCC, CHOICES, GCN, LESS, SINGLE, SWEEPS, TABLE, VARIANTS
 from exprembed.data import FaceTable
 from exprembed.models import create_model
 from exprembed.models.emotion_gcn import SEVEN, correlation_adjacency, emotion_adjacency
@@ -174,7 +164,7 @@ def test_ferplus_has_what_its_votes_let_expect_and_no_copy(tmp_path):
 def test_what_the_report_says_of_a_gain():
     def runs(single, multi):
         made = {
-            name: [Trained({"accuracy": value}, None, None, None, "") for value in values]
+            name: [Trained({"accuracy": value}, None, None, None) for value in values]
             for name, values in ((SINGLE, single), (CCC, multi), (GCN, multi), (LESS, multi))
         }
         return next(iter(_beaten(made)))

@@ -129,7 +129,7 @@ def test_a_finished_fold_is_not_trained_again(bench, tmp_path, monkeypatch):
 
     own = dataclasses.replace(bench, kept=Kept(tmp_path), base=copy.deepcopy(bench.base))
     first = run(own, ["tables"], methods=["CNN"])
-    assert len(list(tmp_path.glob("*.json"))) == 2
+    assert len(list(tmp_path.glob("*.npz"))) == 2
     monkeypatch.setattr(gcnet_protocol, "trained", None)
     again = run(own, ["tables"], methods=["CNN"])
     assert again.sections[0].rows == first.sections[0].rows

@@ -1,11 +1,10 @@
 """Thesis chapters 3 and 5 on a few rendered faces: every row trains, cells are kept, the report says what is there."""
 
-import json
-
 import numpy as np
 import pytest
 from PIL import Image
 
+from evaluation._kept import Kept
 from evaluation.emotion_gcn_bench import ferplus_split
 from evaluation.metric_losses import split_faces
 from evaluation.multitask import Bench, rendered_split, run
@@ -27,7 +26,7 @@ def split(tmp_path_factory):
 
 
 def bench_of(split, folder, *more):
-    return Bench(split, load_recipe("multitask-small", ["steps=1", "sampler.batch_size=32", *more]), folder)
+    return Bench(split, load_recipe("multitask-small", ["steps=1", "sampler.batch_size=32", *more]), Kept(folder))
 
 
 def test_rows_and_tables_fit_each_other():
@@ -78,25 +77,26 @@ def test_rows_of_each_table_are_trained_and_scored(split, tmp_path):
 def test_cells_are_kept_and_belong_to_their_settings(split, tmp_path):
     bench = bench_of(split, tmp_path)
     run(bench, seeds=(0,), only=["single task"])
-    (path,) = tmp_path.iterdir()
-    cell = json.loads(path.read_text())
+    settings = bench.settings(TRIALS["single task"], 0)
+    cell = bench.kept.find(settings)
     assert np.sum(cell["confusion"]) == len(split.test)
-    path.write_text(json.dumps({**cell, "accuracy": 0.125}))
+    bench.kept.path(settings).unlink()
+    bench.kept.values(settings, lambda: {**cell, "accuracy": 0.125})
     report = run(bench, seeds=(0, 1), only=[])  # nothing is trained, what is kept is reported
     assert report.sections[0].rows[0].ours["accuracy"].values == (12.5,)
     assert report.sections[0].rows[0].note == "1 seed"
     other = bench_of(split, tmp_path, "learning_rate=0.002")
-    assert other.path(TRIALS["single task"], 0) != bench.path(TRIALS["single task"], 0)
+    assert other.settings(TRIALS["single task"], 0) != settings
     assert other.stored(TRIALS["single task"], (0,)) == []
-    assert bench.path(TRIALS["masks"], 0) != bench.path(TRIALS["masks"], 1)
+    assert bench.settings(TRIALS["masks"], 0) != bench.settings(TRIALS["masks"], 1)
 
 
 def test_what_is_said_of_gains(split, tmp_path):
     bench = bench_of(split, tmp_path)
     for name, accuracies in {"single task": (0.5, 0.52), "Eight, classic": (0.6, 0.61), "masks": (0.51, 0.53)}.items():
         for seed, accuracy in enumerate(accuracies):
-            cell = {"accuracy": accuracy, "confusion": np.eye(7, dtype=int).tolist()}
-            bench.path(TRIALS[name], seed).write_text(json.dumps(cell))
+            cell = {"accuracy": accuracy, "confusion": np.eye(7, dtype=int)}
+            bench.kept.values(bench.settings(TRIALS[name], seed), lambda cell=cell: cell)
     table, *_ = [section for section in run(bench, (0, 1), []).sections if section.title.startswith("Table 5.1")]
     assert "from the single task: Eight, classic (+9.5)." in table.notes[0]
 
