@@ -179,6 +179,33 @@ class IdentityLeak:
     chance: float
     n: int
 
+    @property
+    def odds_ratio(self) -> float:
+        """W = (leak / (1 - leak)) / (chance / (1 - chance)), in [0, inf]; lower is better, 1 is chance.
+
+        Where each face of the same person is nearest w times as often as each other face, w is this ratio, however many
+        people there are to choose from; the leak itself falls with every further person.
+
+        Example:
+            >>> round(IdentityLeak(leak=0.15, chance=0.087, n=213).odds_ratio, 2)
+            1.85
+        """
+        if self.leak == 1 or self.chance == 0:
+            return float("inf") if self.leak else 0.0
+        return self.leak / (1 - self.leak) * (1 - self.chance) / self.chance
+
+    def among(self, chance: float) -> float:
+        """Return the leak of the same odds among other people, where chance would give `chance`, in [0, 1].
+
+        Example:
+            >>> round(IdentityLeak(leak=0.15, chance=0.087, n=213).among(0.5), 2)
+            0.65
+        """
+        if self.odds_ratio == float("inf"):
+            return 1.0
+        odds = self.odds_ratio * chance
+        return odds / (odds + 1 - chance)
+
 
 def identity_leak(
     vectors: pd.DataFrame | ArrayLike,

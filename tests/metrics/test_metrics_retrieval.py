@@ -7,7 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exprembed.errors import BadInputError, WrongUseError
-from exprembed.metrics import expression_retrieval_precision, identity_leak, pairwise_votes, rank_difference
+from exprembed.metrics import (
+    IdentityLeak,
+    expression_retrieval_precision,
+    identity_leak,
+    pairwise_votes,
+    rank_difference,
+)
 
 
 def loop_rank_difference(votes):
@@ -155,6 +161,27 @@ def test_identity_leak_tells_a_face_recogniser_from_an_expression_embedding():
     leak = identity_leak(near_expression, people, shown)
     assert leak.leak == 0.0
     assert leak.chance == pytest.approx(18 / 207)  # ten people with three pictures of each of seven expressions
+
+
+@given(weight=st.floats(0, 100), same=st.integers(1, 50), others=st.integers(1, 500), more=st.integers(1, 500))
+def test_odds_of_a_leak_do_not_depend_on_the_number_of_people(weight, same, others, more):
+    """A face of the same person is nearest `weight` times as often as each other one."""
+
+    def leak(others):
+        return weight * same / (weight * same + others)
+
+    few = IdentityLeak(leak(others), same / (same + others), 1)
+    assert few.odds_ratio == pytest.approx(weight)
+    assert few.among(few.chance) == pytest.approx(few.leak)
+    assert few.among(same / (same + more)) == pytest.approx(leak(more))
+
+
+def test_odds_of_a_leak_at_its_ends():
+    assert IdentityLeak(0.0, 0.1, 9).odds_ratio == 0
+    assert IdentityLeak(0.0, 0.0, 9).odds_ratio == 0
+    assert IdentityLeak(1.0, 0.1, 9).odds_ratio == float("inf")
+    assert IdentityLeak(1.0, 1.0, 9).odds_ratio == float("inf")
+    assert IdentityLeak(1.0, 0.1, 9).among(0.5) == 1
 
 
 def test_identity_leak_bad_input():
