@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +39,7 @@ FREE: Mapping[str, Any] = {"word_vectors": np.eye(9).tolist(), "adjacency": np.e
 THESIS = {"tau": 0.1, "p": 0.7}  # of its Emotion-GCN; the recipe may have others
 _FOLDS = 5  # a fifth of the training subjects is held out to choose on
 _WATCHED = 1000  # training faces that are scored too
+_LOST = 0.05  # a CCC below it says that nothing was learned
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,25 @@ def cosines(weights: np.ndarray) -> np.ndarray:
     unit = weights / np.linalg.norm(weights, axis=1, keepdims=True)
     table: np.ndarray = unit @ unit.T
     return table
+
+
+def lost(runs: Mapping[str, Sequence[Trained]]) -> Iterator[str]:
+    """Say which networks learned nothing of valence or arousal, and how far off their predictions lie."""
+    for name, own in runs.items():
+        for one in own:
+            for row, column in enumerate(COLUMNS[1:], start=-2):
+                if one.scores.get(column, 1.0) < _LOST:
+                    guess = one.embedding.astype(np.float64) @ one.weights[row]
+                    yield f"{name}, {column[-1]}: mean {guess.mean():.1f}, deviation {guess.std():.1f}"
+
+
+def far_off(runs: Mapping[str, Sequence[Trained]]) -> Iterator[str]:
+    """Say in one sentence what `lost` finds, and why that happens; nothing where nothing was lost."""
+    if found := list(lost(runs)):
+        yield (
+            f"Lost, a CCC of about 0 ({'; '.join(found)}): predictions far outside [-1, 1]. Where predictions run against the truth, "
+            "moving all of them away from it lowers the CCC loss, and far off hardly anything moves them (docs/losses/ccc.md)."
+        )
 
 
 def likeness(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from evaluation import emotion_gcn, emotion_gcn_bench
 from evaluation.emotion_gcn import _beaten, run
-from evaluation.emotion_gcn_bench import FREE, Bench, Trained, ferplus_split, rendered_split
+from evaluation.emotion_gcn_bench import FREE, Bench, Trained, ferplus_split, lost, rendered_split
 from evaluation.emotion_gcn_rows import CCC, CHOICES, GCN, LESS, SINGLE, SWEEPS, TABLE, VARIANTS
 from exprembed.data import FaceTable
 from exprembed.models import create_model
@@ -159,6 +159,17 @@ def test_ferplus_has_what_its_votes_let_expect_and_no_copy(tmp_path):
     assert happy["valence"] == pytest.approx(0.8 * 0.386 + 0.2 * 0.021)
     by_votes = Bench(None, split, None, None).conditionals
     assert by_votes[1, 0] == pytest.approx(0.2)  # where one rater says happiness, another says neutral
+
+
+def test_networks_that_learned_nothing_are_named():
+    weights = np.concatenate([np.zeros((7, 2)), [[1.0, 0.0], [0.0, 1.0]]])
+    embedding = np.array([[5.0, 0.1], [7.0, 0.3]], np.float16)
+    runs = {
+        "far": [Trained({"accuracy": 0.9, "CCC-V": 0.001, "CCC-A": 0.8}, None, weights, embedding)],
+        "near": [Trained({"CCC-V": 0.6, "CCC-A": 0.7}, None, weights, embedding)],
+        "classes": [Trained({"accuracy": 0.9}, None, weights, embedding)],
+    }
+    assert list(lost(runs)) == ["far, V: mean 6.0, deviation 1.0"]
 
 
 def test_what_the_report_says_of_a_gain():
