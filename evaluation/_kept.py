@@ -34,6 +34,10 @@ class Kept:
         self.commits: set[str] = set()
         self._commit = str(provenance()["commit"])  # of the code that runs, whatever is committed meanwhile
 
+    def facts(self) -> dict[str, str]:
+        """Return, for a report, which commits made the values asked for so far; nothing if this code made all."""
+        return {"trained by the code of": ", ".join(sorted(self.commits))} if self.commits - {self._commit} else {}
+
     def path(self, settings: Any) -> Path | None:  # noqa: ANN401
         """Return the file of some settings, there or not; None if nothing is kept."""
         text = json.dumps(settings, sort_keys=True)

@@ -334,9 +334,7 @@ def run(
     absent = [part for part in PARTS if part not in parts]
     if absent:
         facts["not run"] = ", ".join(absent)
-    if len(bench.kept.commits) > 1:
-        facts["trained by the code of several commits"] = ", ".join(sorted(bench.kept.commits))
-    return Report("Emotion-GCN", sections, facts, tuple(seeds))
+    return Report("Emotion-GCN", sections, facts | bench.kept.facts(), tuple(seeds))
 
 
 EXPECTED = (

@@ -174,9 +174,7 @@ def run(bench: Bench, seeds: Sequence[int] = (0, 1, 2), only: Iterable[str] | No
     )
     kept = [section for section in sections if section.rows or section.figures]
     facts = {"setting": setting, "protocol": "seven classes"}
-    if len(bench.kept.commits) > 1:
-        facts["trained by the code of several commits"] = ", ".join(sorted(bench.kept.commits))
-    return Report("Multi-task networks", kept, facts, tuple(seeds))
+    return Report("Multi-task networks", kept, facts | bench.kept.facts(), tuple(seeds))
 
 
 def _measures(cells: Sequence[Values]) -> dict[str, Measure]:

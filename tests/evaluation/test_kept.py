@@ -36,6 +36,10 @@ def test_the_commits_of_what_was_asked_for_are_told(tmp_path, monkeypatch):
     kept.values(1, dict)
     kept.values(2, dict)
     assert kept.commits == {"first", "second"}
+    assert kept.facts() == {"trained by the code of": "first, second"}
+    own = Kept(tmp_path)
+    own.values(2, dict)
+    assert own.facts() == {}
 
 
 def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch):
