@@ -26,6 +26,7 @@ from exprembed.data.faces import crop_faces
 from exprembed.data.readers.jaffe import jaffe_rating_triplets
 from exprembed.data.tables import TRIPLET_TYPES, FaceTable, TripletTable
 from exprembed.data.triplets import triplets_from_votes
+from exprembed.data.vectors import vector_columns
 from exprembed.files import Skipped, atomic_path
 from exprembed.metrics import (
     IdentityLeak,
@@ -294,6 +295,23 @@ def run(faces: RealFaces, embeddings: Mapping[str, tuple[str, Sequence[Maker]]],
     return Report("Embeddings on real faces", [section], data, tuple(seeds))
 
 
+def write_tables(faces: RealFaces, embeddings: Mapping[str, tuple[str, Sequence[Maker]]], folder: Path) -> None:
+    """Write FER+'s faces, the triplets of its validation faces and their vectors as `exprembed evaluate fec` takes them.
+
+    The triplets are those of the report and the weak ones, which the report leaves out; vectors go into NAME-SEED.parquet.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    known = FaceTable(pd.concat([faces.gallery, faces.queries]))
+    known.write_parquet(folder / "faces.parquet")
+    triplets_from_votes(faces.queries, faces.drawn // len(TRIPLET_TYPES)).write_parquet(folder / "triplets.parquet")
+    for name, (_, makers) in embeddings.items():
+        for seed, maker in enumerate(makers):
+            vectors = pd.concat([(made := maker(faces))["gallery"], made["queries"]])
+            vectors.columns = vector_columns(vectors.shape[1])
+            with atomic_path(folder / f"{name.replace(' ', '-')}-{seed}.parquet") as temporary:
+                vectors.to_parquet(temporary)
+
+
 def main(
     data: Annotated[Path, typer.Option(help="Folder that holds ferplus, rafdb and jaffe.")],
     out: Annotated[Path, typer.Option(help="Where report.md and report.json go.")],
@@ -306,6 +324,9 @@ def main(
     baselines: Annotated[bool, typer.Option(help="Score raw pixels and HOG too.")] = True,
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps embeddings between runs.")] = None,
     per_type: Annotated[int, typer.Option(help="FER+ triplets drawn of each type.")] = 20_000,
+    tables: Annotated[
+        Path | None, typer.Option(help="Folder for FER+'s faces, triplets and vectors, for 'exprembed evaluate fec'.")
+    ] = None,
 ) -> None:
     """Score embeddings on FER+ validation, RAF-DB and JAFFE and write the report."""
     from rich.console import Console
@@ -330,8 +351,11 @@ def main(
         model = load_model(path)
         metric, makers = embeddings.setdefault(name, (model.metric, []))
         embeddings[name] = (metric, [*makers, embed_with(model, cache)])
-    report = run(faces, {name: value for name, value in embeddings.items() if value[1]}, range(len(fecnet or [])))
+    embeddings = {name: value for name, value in embeddings.items() if value[1]}
+    report = run(faces, embeddings, range(len(fecnet or [])))
     report.write(out)
+    if tables is not None:
+        write_tables(faces, embeddings, tables)
     report.print(Console())
 
 

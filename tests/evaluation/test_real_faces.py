@@ -1,5 +1,6 @@
 """The report on real faces, the one on changed pictures and the one on CelebA, on rendered faces in their layouts."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,8 +8,9 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
-from evaluation import celeba_index, real_faces, robustness
+from evaluation import celeba_index, fec, real_faces, robustness
 from exprembed.data import FaceTable, TripletTable
 from exprembed.data.synthetic import render_faces, synthetic_triplets
 from exprembed.data.tables import EXPRESSIONS
@@ -67,6 +69,23 @@ def test_a_report_has_every_row_and_column(faces):
     assert rows["the votes themselves (Hellinger)"].ours["two-class"] > 95
     assert rows["median simulated rater"].ours["FER+ triplets"] > 66
     json.loads(report.to_json())
+
+
+def test_tables_are_what_the_fec_evaluation_takes(faces, tmp_path):
+    sets = {"gallery": faces.gallery.assign(split="train").add_prefix("train-", axis=0)}
+    sets["queries"] = faces.queries.assign(split="validation").add_prefix("validation-", axis=0)
+    strong = triplets_from_votes(FaceTable(sets["queries"]), 100, strong_only=True)
+    ferplus = dataclasses.replace(faces, **{name: FaceTable(table) for name, table in sets.items()}, triplets=strong)
+    real_faces.write_tables(ferplus, {"FECNet-16d": ("l2", [one_hot, one_hot])}, tmp_path)
+    given = [f"--faces={tmp_path}/faces.parquet", f"--triplets={tmp_path}/triplets.parquet"]
+    given += [f"--vectors=FECNet-16d={tmp_path}/FECNet-16d-{seed}.parquet" for seed in (0, 1)]
+    result = CliRunner().invoke(fec.app, [*given, "--tables=1,3", "--json"])
+    assert result.exit_code == 0, result.output
+    first, third = json.loads(result.stdout)["sections"]
+    row = next(row for row in third["rows"] if row["name"] == "FECNet-16d")
+    assert row["ours"]["all"]["values"] == [row["ours"]["all"]["mean"]] * 2
+    assert row["n_used"] == len(strong)  # the strong ones, which the report scores
+    assert first["title"].startswith("Table 1")
 
 
 def test_models_and_baselines_embed_every_set(faces):
