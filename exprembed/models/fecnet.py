@@ -93,7 +93,7 @@ class FECNet(_FECBase):
     Example:
         >>> import numpy as np
         >>> model = FECNet(embedding_dim=16, backbone="resnet10_grey48")
-        >>> vectors = model.embed(model.preprocess(np.zeros((90, 90, 3), np.uint8)))
+        >>> vectors = model.embed(model.preprocess(np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8)))
         >>> tuple(vectors.shape), round(float(vectors.norm()), 4)
         ((1, 16), 1.0)
     """
@@ -163,6 +163,32 @@ class FECNet(_FECBase):
             roots = functional.log_softmax(logits.float(), dim=1).mul(0.5).exp()
             vectors = torch.cat([self.shares**0.5 * roots, (1 - self.shares) ** 0.5 * vectors], dim=1)
         return EmbedderOutput(vectors, logits)
+
+    def class_shares(self, embedding: Tensor) -> Tensor:
+        """Return what vectors say of the classes, without the images: p_c = max(e_c, 0)^2 / sum of them, (N, C) in [0, 1].
+
+        Of an image's own vector they are the softmax's probabilities; with `mirror`, between those of the image and of
+        its mirror image: the roots are averaged.
+
+        Args:
+            embedding: (N, d) vectors of this model, or (d,) for one.
+
+        Raises:
+            WrongUseError: the model has no `shares`, or vectors are not (N, d).
+
+        Example:
+            >>> model = FECNet(4, "resnet10_grey48", classes=["joy", "fear"], shares=0.5)
+            >>> model.class_shares(torch.tensor([[0.6, 0.3, 0.5, 0.5]])).round(decimals=2)
+            tensor([[0.8000, 0.2000]])
+        """
+        if not self.shares:
+            raise WrongUseError("this FECNet was built without shares: its vectors hold no numbers of classes")
+        vectors = torch.as_tensor(embedding)
+        if vectors.ndim not in (1, 2) or vectors.shape[-1] != self.embedding_dim:
+            raise WrongUseError(f"vectors must be (N, {self.embedding_dim}); got {tuple(vectors.shape)}")
+        said = vectors.reshape(-1, self.embedding_dim)[:, : len(self.classes)].clamp(min=0).square()
+        shares: Tensor = said / said.sum(dim=1, keepdim=True)
+        return shares
 
 
 @MODELS.register("affnet_tl")

@@ -208,6 +208,25 @@ def test_shares_beside_numpy():
     assert np.abs(squared - (2 * 0.7 * hellinger + 0.3 * np.square(u[:1] - u).sum(axis=1))).max() < 1e-12
 
 
+def test_class_shares_are_read_off_the_vectors():
+    torch.manual_seed(0)
+    model = FECNet(**SHARES).eval()
+    images = torch.rand(5, 1, 48, 48) * 4 - 2
+    output = model(images)
+    assert torch.allclose(model.class_shares(output.embedding), output.logits.softmax(dim=1), atol=1e-6)
+    assert torch.equal(model.class_shares(output.embedding[2]), model.class_shares(output.embedding)[2:3])
+    mirrored = model.class_shares(model.with_mirror()(images).embedding)
+    roots = sum(model.with_mirror(False)(side).logits.softmax(dim=1).sqrt() for side in (images, images.flip(3)))
+    assert torch.allclose(mirrored, roots.square() / roots.square().sum(dim=1, keepdim=True), atol=1e-6)
+
+
+def test_class_shares_of_what_has_none():
+    with pytest.raises(WrongUseError, match="without shares"):
+        FECNet(**{**SHARES, "shares": 0.0}).class_shares(torch.zeros(1, 7))
+    with pytest.raises(WrongUseError, match=r"\(N, 7\); got \(2, 3\)"):
+        FECNet(**SHARES).class_shares(torch.zeros(2, 3))
+
+
 def test_shares_of_a_certain_softmax_have_finite_gradients():
     model = FECNet(**{**SHARES, "freeze_backbone": False}).eval()
     with torch.no_grad():
