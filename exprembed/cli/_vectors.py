@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from exprembed.data.vectors import vector_columns
+from exprembed.data.vectors import vector_columns, vector_columns_of
 from exprembed.errors import BadInputError
 from exprembed.files import atomic_path
 
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from exprembed.models.base import Embedder
-
-_COLUMN = re.compile(r"v\d{2,}")
 
 
 class VectorFile(NamedTuple):
@@ -67,7 +64,7 @@ def read_vectors(path: Path) -> VectorFile:
         table = pd.read_parquet(path)
     except Exception as error:  # pyarrow raises its own errors, which derive from several built-in ones
         raise BadInputError(f"{path} cannot be read as a Parquet table: {error}") from error
-    columns = [column for column in table.columns if _COLUMN.fullmatch(str(column))]
+    columns = vector_columns_of(table.columns)
     if not columns and len(table.columns) and all(pd.api.types.is_float_dtype(kind) for kind in table.dtypes):
         columns = list(table.columns)
     if not columns:

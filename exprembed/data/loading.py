@@ -18,6 +18,7 @@ from exprembed.data.regions import va_regions
 from exprembed.data.samplers import Sampler
 from exprembed.data.tables import FaceTable
 from exprembed.data.triplets import vote_distributions
+from exprembed.data.vectors import vector_columns_of
 from exprembed.errors import BadInputError, unknown_name
 
 
@@ -37,6 +38,7 @@ class Batch:
         references: the reference face of each, as `inputs`; empty where the run has no use for them.
         regions: (B,) region of the valence-arousal plane, -1 where unknown; (B, 2) 0.0 or 1.0 for "half", NaN where unknown.
         masks: (B, 1, S, S) 1.0 on eyes and mouth, NaN for a face without landmarks; empty where the run has no use for them.
+        vectors: (B, D) what a teacher says of each face, NaN where unknown; (B, 0) where the table holds no vectors.
     """
 
     step: int
@@ -50,6 +52,7 @@ class Batch:
     references: Tensor
     regions: Tensor
     masks: Tensor
+    vectors: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on another device."""
@@ -125,6 +128,7 @@ class StepDataset(Dataset[Batch]):
         if regions is not None:
             numbers = va_regions(self.valence_arousal, regions)
             self.regions = np.where(numbers < 0, np.nan, numbers).astype(np.float32) if numbers.ndim > 1 else numbers
+        self.vectors = faces[vector_columns_of(faces)].to_numpy(np.float32)
         self.mask_size = masks or 0
         self.landmarks = relative_landmarks(faces) if masks else None
         if self.classes and any(str(column).startswith("votes_") for column in faces.columns):
@@ -154,6 +158,7 @@ class StepDataset(Dataset[Batch]):
             self._rows([] if self.reference_rows is None else self.reference_rows[plan.rows]),
             torch.from_numpy(self.regions[plan.rows]),
             torch.from_numpy(self._masks([] if self.landmarks is None else self.landmarks[plan.rows])),
+            torch.from_numpy(self.vectors[plan.rows]),
         )
 
     def _masks(self, landmarks: np.ndarray | list[np.ndarray]) -> np.ndarray:

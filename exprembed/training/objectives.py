@@ -37,6 +37,7 @@ class Facts:
         class_weights: (J, C) weight of each class in each domain; None where the model does not tell domains apart.
         domain_sizes: (J,) labelled training faces of each domain; None likewise.
         neutral: number of the class "neutral", -1 where there is none.
+        teacher_dim: numbers of the teacher's vectors, 0 where the faces carry none.
         counts: training faces of each class of a target whose classes are not the model's own.
     """
 
@@ -45,6 +46,7 @@ class Facts:
     class_counts: list[int]
     histogram: Callable[..., VAHistogram] | None
     neutral: int = -1
+    teacher_dim: int = 0
     class_weights: Tensor | None = None
     domain_sizes: Tensor | None = None
     counts: Mapping[str, list[int]] = field(default_factory=dict)
@@ -65,7 +67,8 @@ class Facts:
             table = np.bincount(cells, minlength=len(model.domains) * classes).reshape(-1, classes)
             weights, sizes = domain_weights(table, [len(names) for names in model.domains.values()])
         others = {} if model.va_regions is None else {"va_regions": _region_counts(steps.regions, model.va_regions)}
-        return cls(classes, model.embedding_dim, counts, histogram, neutral, weights, sizes, others)
+        taught = steps.vectors.shape[1]
+        return cls(classes, model.embedding_dim, counts, histogram, neutral, taught, weights, sizes, others)
 
     def about(self, target: str) -> Facts:
         """Return the facts as a loss on a target is told them: of that target's classes."""
@@ -108,6 +111,10 @@ class Objective(nn.Module):
             if facts.histogram is None:
                 raise BadInputError("the target va_histogram needs faces with expression, valence and arousal")
             self.histogram = facts.histogram(bins=plan.bins)
+        if plan.target == "vectors" and not facts.teacher_dim:
+            raise BadInputError(
+                "the target vectors needs faces with a teacher's vectors, columns v00, v01, ...; they have none"
+            )
         self.miner = None if plan.miner is None else CategoryTripletMiner(**plan.miner)
         margins = getattr(self.loss, "type_margins", None)
         table = [margins.get(name, self.loss.margin) for name in TRIPLET_TYPES] if margins else None
@@ -157,8 +164,17 @@ class Objective(nn.Module):
         if self.plan.target == "masks":
             target = functional.interpolate(batch.masks, values.shape[-2:], mode="area")
         else:
-            known = {"labels": batch.labels, "valence_arousal": batch.valence_arousal, "va_regions": batch.regions}
-            target = known[self.plan.target]
+            target = {
+                "labels": batch.labels,
+                "valence_arousal": batch.valence_arousal,
+                "va_regions": batch.regions,
+                "vectors": batch.vectors,
+            }[self.plan.target]
+        if self.plan.target == "vectors" and target.shape != values.shape:
+            raise WrongUseError(
+                f"the output {self.plan.input!r} has {values.shape[-1]} numbers a face and the teacher's vectors have "
+                f"{target.shape[-1]}; tools/join_vectors.py turns them to as many"
+            )
         return target, target.flatten(1).isfinite().all(dim=1) if target.is_floating_point() else target >= 0
 
 

@@ -16,7 +16,7 @@ from exprembed.errors import BadInputError, WrongUseError, unknown_name
 OPTIMIZERS = ("adam", "adamw", "muon", "nesterov", "sgd")
 SCHEDULES = ("constant", "cosine", "inverse")
 SAMPLERS = ("balanced", "triplets", "vote_triplets")
-TARGETS = ("triplets", "labels", "votes", "valence_arousal", "va_histogram", "va_regions", "masks")
+TARGETS = ("triplets", "labels", "votes", "valence_arousal", "va_histogram", "va_regions", "masks", "vectors")
 
 
 @dataclass
@@ -59,8 +59,9 @@ class ObjectivePlan:
         input: "embedding", "logits", "valence_arousal", or the name of another output that the model gives in `parts`.
         target: "triplets" (a, b, odd), "labels" (class numbers, with valence and arousal for losses that take them),
             "votes" (distributions), "valence_arousal", "va_histogram" (the class distribution of the face's bin
-            among the training faces), "va_regions" (the region of the plane, as the model divides it), or "masks" (the
-            share of eye and mouth in each cell of the input). Faces without the target take no part in the term.
+            among the training faces), "va_regions" (the region of the plane, as the model divides it), "masks" (the
+            share of eye and mouth in each cell of the input), or "vectors" (a teacher's: the table's columns v00, v01,
+            ...). Faces without the target take no part in the term.
         weight: factor of the term.
         options: the loss's arguments; `num_classes`, `class_counts` (both of the regions where they are the target),
             `embedding_dim` and, for models with domains, `class_weights` and `domain_sizes` fill themselves in.

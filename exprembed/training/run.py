@@ -16,6 +16,7 @@ from exprembed.data.readers import READERS
 from exprembed.data.samplers import BalancedSampler, Sampler, TripletSampler, VoteTripletSampler, column_groups
 from exprembed.data.tables import FaceTable, TripletTable
 from exprembed.data.triplets import triplets_from_votes
+from exprembed.data.vectors import vector_columns_of
 from exprembed.errors import BadInputError, MissingExtraError, WrongUseError, unknown_name
 from exprembed.files import write_json
 from exprembed.models import create_model
@@ -208,6 +209,8 @@ def _with_synthetic(faces: FaceTable, n: int, folder: Path) -> FaceTable:
     rendered = pd.DataFrame(save_faces(images, table, folder))
     for column in (name for name in faces.columns if str(name).startswith("votes_")):
         rendered[column] = 10 * (rendered["expression"] == str(column).removeprefix("votes_"))
+    for column in vector_columns_of(faces):
+        rendered[column] = np.nan  # a teacher's vectors: it was not asked for these faces
     shared = [column for column in faces.columns if column in rendered]
     return FaceTable(pd.concat([pd.DataFrame(faces)[shared], rendered[shared]]))
 
