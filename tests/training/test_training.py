@@ -242,6 +242,7 @@ def test_every_recipe_reads_and_builds(name):
         None,
         class_weights=weights,
         domain_sizes=sizes,
+        teacher_dim=model.embedding_dim,
         counts={"va_regions": [3] * region_count(model.va_regions)} if model.va_regions else {},
     )
     assert [Objective(plan, facts) for plan in recipe.objectives]
