@@ -26,7 +26,7 @@ from exprembed.data.faces import crop_faces
 from exprembed.data.readers.jaffe import jaffe_rating_triplets
 from exprembed.data.tables import TRIPLET_TYPES, FaceTable, TripletTable
 from exprembed.data.triplets import triplets_from_votes
-from exprembed.data.vectors import vector_columns
+from exprembed.data.vectors import join_vectors, vector_columns
 from exprembed.files import Skipped, atomic_path
 from exprembed.metrics import (
     IdentityLeak,
@@ -295,6 +295,21 @@ def run(faces: RealFaces, embeddings: Mapping[str, tuple[str, Sequence[Maker]]],
     return Report("Embeddings on real faces", [section], data, tuple(seeds))
 
 
+def joined(makers: Sequence[Maker], dim: int = 16) -> Maker:
+    """Return what embeds every set with several networks joined to `dim` numbers, turned as the gallery's faces say."""
+
+    def make(faces: RealFaces) -> Vectors:
+        tables = []
+        for maker in makers:
+            sets = maker(faces)
+            tables.append(pd.concat([sets[name].add_prefix(f"{name}/", axis=0) for name in faces.images]))
+        both = join_vectors(tables, dim, [name for name in tables[0].index if name.startswith("gallery/")])
+        owner = np.repeat(list(faces.images), [len(images) for images in faces.images.values()])
+        return {name: both[owner == name].set_axis(getattr(faces, name).index) for name in faces.images}
+
+    return make
+
+
 def write_tables(faces: RealFaces, embeddings: Mapping[str, tuple[str, Sequence[Maker]]], folder: Path) -> None:
     """Write FER+'s faces, the triplets of its validation faces and their vectors as `exprembed evaluate fec` takes them.
 
@@ -324,6 +339,9 @@ def main(
     baselines: Annotated[bool, typer.Option(help="Score raw pixels and HOG too.")] = True,
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps embeddings between runs.")] = None,
     per_type: Annotated[int, typer.Option(help="FER+ triplets drawn of each type.")] = 20_000,
+    together: Annotated[
+        bool, typer.Option(help="Score all FECNets and softmax networks' class shares joined to 16 numbers too.")
+    ] = False,
     tables: Annotated[
         Path | None, typer.Option(help="Folder for FER+'s faces, triplets and vectors, for 'exprembed evaluate fec'.")
     ] = None,
@@ -346,6 +364,9 @@ def main(
             embeddings["hidden layer of FECNet (256-d)"] = ("cosine", [embed_with(hidden_layer(fecnet[0]), cache)])
         embeddings["FECNet-16d, without mirror image"] = ("l2", [embed_with(plain, cache)])
         embeddings["FECNet-16d"] = ("l2", [embed_with(load_model(path).with_mirror(), cache) for path in fecnet])
+    if together:
+        parts = [*embeddings["FECNet-16d"][1], *embeddings["softmax network class shares"][1]]
+        embeddings[f"{len(parts)} networks joined to 16-d"] = ("l2", [joined(parts)])
     for entry in more or []:
         name, _, path = entry.partition("=")
         model = load_model(path)

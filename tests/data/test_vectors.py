@@ -54,6 +54,13 @@ def test_no_other_map_to_as_few_numbers_keeps_inner_products_better(seed, dim):
     assert best <= 1 + 1e-9
 
 
+def test_others_are_turned_as_the_faces_that_it_was_made_from():
+    given = tables(3)
+    some = given[0].index[:12]
+    inside = join_vectors([table.loc[some] for table in given], 5)
+    assert np.allclose(inside.abs(), join_vectors(given, 5, some).loc[some].abs(), atol=1e-5)  # up to signs of axes
+
+
 def test_what_cannot_be_joined():
     one, two = tables(0)
     with pytest.raises(WrongUseError, match="no vectors"):
@@ -64,6 +71,9 @@ def test_what_cannot_be_joined():
         join_vectors([one, two.rename({two.index[3]: "other"})], 4)
     with pytest.raises(BadInputError, match="table 2 has 31 rows"):
         join_vectors([one, pd.concat([two, two.iloc[:1]])], 4)
+    for among in ([], ["f0", "nobody"]):
+        with pytest.raises(BadInputError, match="`among`"):
+            join_vectors([one, two], 4, among)
     two.iloc[4] = 0
     with pytest.raises(BadInputError, match=f"table 2 are all zero in 1 of 30 rows, first in .*{two.index[4]}"):
         join_vectors([one, two], 4)

@@ -88,6 +88,15 @@ def test_tables_are_what_the_fec_evaluation_takes(faces, tmp_path):
     assert first["title"].startswith("Table 1")
 
 
+def test_networks_joined_agree_with_each(faces):
+    """Two embeddings of the same cosines, joined, have those cosines; the others' faces have no say in the turning."""
+    other = real_faces.joined([one_hot, lambda sets: {name: -table for name, table in one_hot(sets).items()}], 8)
+    vectors, exact = other(faces), one_hot(faces)
+    for name in faces.images:
+        assert vectors[name].index.equals(getattr(faces, name).index)
+        assert np.allclose(vectors[name] @ vectors[name].T, exact[name] @ exact[name].T, atol=1e-5)
+
+
 def test_models_and_baselines_embed_every_set(faces):
     model = FECNet(backbone="resnet10_grey48", dense_channels=0, hidden=16)
     for maker in (real_faces.embed_with(model), real_faces.simple(real_faces.pixels_pca)):
