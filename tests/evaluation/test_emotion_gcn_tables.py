@@ -11,7 +11,7 @@ from PIL import Image
 from evaluation import emotion_gcn, emotion_gcn_bench
 from evaluation.emotion_gcn import _beaten, run
 from evaluation.emotion_gcn_bench import FREE, Bench, Trained, ferplus_split, lost, rendered_split
-from evaluation.emotion_gcn_rows import CCC, CHOICES, GCN, LESS, SINGLE, SWEEPS, TABLE, VARIANTS
+from evaluation.emotion_gcn_rows import BREG, CCC, CHOICES, GCN, LESS, SINGLE, SWEEPS, TABLE, VARIANTS
 from exprembed.data import FaceTable
 from exprembed.models import create_model
 from exprembed.models.emotion_gcn import SEVEN, correlation_adjacency, emotion_adjacency
@@ -159,6 +159,16 @@ def test_ferplus_has_what_its_votes_let_expect_and_no_copy(tmp_path):
     assert happy["valence"] == pytest.approx(0.8 * 0.386 + 0.2 * 0.021)
     by_votes = Bench(None, split, None, None).conditionals
     assert by_votes[1, 0] == pytest.approx(0.2)  # where one rater says happiness, another says neutral
+
+
+def test_another_backbone_trains_its_own_rows(bench, monkeypatch):
+    """Table 6.5 with a small network in the place of BReG-NeXt."""
+    monkeypatch.setattr(emotion_gcn, "BREG_BACKBONE", "resnet10_grey48")
+    report = run(bench, (0,), ("breg",))
+    (table,) = report.sections
+    assert {row.name: row.paper["accuracy"] for row in table.rows} == BREG
+    assert report.data["setting"].startswith("resnet10_grey48, 2 steps")
+    assert "These are what vgg8_grey48 prefers." in table.notes[-1]
 
 
 def test_networks_that_learned_nothing_are_named():
