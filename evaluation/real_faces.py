@@ -26,7 +26,7 @@ from exprembed.data.faces import crop_faces
 from exprembed.data.readers.jaffe import jaffe_rating_triplets
 from exprembed.data.tables import TRIPLET_TYPES, FaceTable, TripletTable
 from exprembed.data.triplets import triplets_from_votes
-from exprembed.data.vectors import join_vectors, vector_columns
+from exprembed.data.vectors import vector_columns
 from exprembed.files import Skipped, atomic_path
 from exprembed.metrics import (
     IdentityLeak,
@@ -41,6 +41,7 @@ from exprembed.models.backbones import FER_ALIGNMENT
 from exprembed.models.base import Embedder
 from exprembed.models.embedding import embed_pixels
 from exprembed.report import Measure, Report, Row, Section
+from exprembed.training.teachers import join_vectors
 
 CROP = 96
 TEN = IdentityLeak(0.15, 0.087, 213)  # what is wanted, of all ten people of JAFFE

@@ -17,9 +17,9 @@ def main(out: str, dim: str, *files: str) -> None:
     import pandas as pd
 
     from exprembed.cli._vectors import read_vectors
-    from exprembed.data.vectors import join_vectors
     from exprembed.errors import ExprembedError
     from exprembed.files import atomic_path
+    from exprembed.training.teachers import join_vectors
 
     try:
         read = [read_vectors(Path(file)) for file in files]

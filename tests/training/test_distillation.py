@@ -7,11 +7,12 @@ import pytest
 from exprembed.data import FaceTable
 from exprembed.data.synthetic import render_faces, save_faces
 from exprembed.data.tables import EXPRESSIONS
-from exprembed.data.vectors import join_vectors, vector_columns_of
+from exprembed.data.vectors import vector_columns_of
 from exprembed.errors import BadInputError, WrongUseError
 from exprembed.models.embedding import embed_faces
 from exprembed.training import load_recipe, run, train
 from exprembed.training.run import build_model, make_steps, read_faces
+from exprembed.training.teachers import join_vectors
 
 
 @pytest.fixture(scope="module")

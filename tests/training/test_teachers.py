@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exprembed.data.vectors import join_vectors, vector_columns_of
+from exprembed.data.vectors import vector_columns_of
 from exprembed.errors import BadInputError, WrongUseError
+from exprembed.training.teachers import join_vectors
 
 ROOT = Path(__file__).resolve().parents[2]
 
