@@ -27,6 +27,7 @@ from evaluation.emotion_gcn_bench import (
     Rates,
     Trained,
     Trial,
+    aim,
     cosines,
     far_off,
     ferplus_split,
@@ -115,18 +116,6 @@ def rates(bench: Bench, trials: Mapping[str, Trial], steps: int = 200) -> tuple[
         ],
     )  # fmt: skip
     return section, best
-
-
-def aim(scores: Mapping[str, float]) -> float:
-    """Return what rates are chosen by: the mean of the accuracy and of the mean CCC, or the one that a row has.
-
-    Example:
-        >>> aim({"accuracy": 0.9, "CCC-V": 0.6, "CCC-A": 0.8}), aim({"accuracy": 0.9})
-        (0.8, 0.9)
-    """
-    felt = [scores[name] for name in COLUMNS[1:] if name in scores]
-    parts = [scores[name] for name in COLUMNS[:1] if name in scores] + ([float(np.mean(felt))] if felt else [])
-    return float(np.mean(parts))
 
 
 def _behind(found: Runs) -> bool:

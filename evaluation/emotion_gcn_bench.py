@@ -215,6 +215,18 @@ def ferplus_split(path: Path, skipped: list[Skipped]) -> Split:
     return seven_split(FaceTable(faces[kept]), "FER+ (training and validation split)", skipped)
 
 
+def aim(scores: Mapping[str, float]) -> float:
+    """Return what rates are chosen by: the mean of the accuracy and of the mean CCC, or the one that a row has.
+
+    Example:
+        >>> aim({"accuracy": 0.9, "CCC-V": 0.6, "CCC-A": 0.8}), aim({"accuracy": 0.9})
+        (0.8, 0.9)
+    """
+    felt = [scores[name] for name in COLUMNS[1:] if name in scores]
+    parts = [scores[name] for name in COLUMNS[:1] if name in scores] + ([float(np.mean(felt))] if felt else [])
+    return float(np.mean(parts))
+
+
 def cosines(weights: np.ndarray) -> np.ndarray:
     """Return the cosine similarity of vectors: (n, D) to (n, n)."""
     unit = weights / np.linalg.norm(weights, axis=1, keepdims=True)
