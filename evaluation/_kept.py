@@ -50,6 +50,8 @@ class Kept:
             return None
         with np.load(path, allow_pickle=False) as file:
             values = {name: file[name] if file[name].ndim else file[name].item() for name in file.files}
+        if _COMMIT not in values:  # not of this format: made anew
+            return None
         self.commits.add(values.pop(_COMMIT))
         return values
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from exprembed.data.tables import EXPRESSIONS
-from exprembed.errors import WrongUseError
+from exprembed.errors import BadInputError, WrongUseError
 from exprembed.models import MODELS
 from exprembed.models.backbones import create_backbone
 from exprembed.models.base import Embedder, EmbedderOutput, arguments, check_dimension
@@ -175,6 +175,7 @@ class FECNet(_FECBase):
 
         Raises:
             WrongUseError: the model has no `shares`, or vectors are not (N, d).
+            BadInputError: a vector without a number above 0 for any class: not one of this model's.
 
         Example:
             >>> model = FECNet(4, "resnet10_grey48", classes=["joy", "fear"], shares=0.5)
@@ -187,7 +188,11 @@ class FECNet(_FECBase):
         if vectors.ndim not in (1, 2) or vectors.shape[-1] != self.embedding_dim:
             raise WrongUseError(f"vectors must be (N, {self.embedding_dim}); got {tuple(vectors.shape)}")
         said = vectors.reshape(-1, self.embedding_dim)[:, : len(self.classes)].clamp(min=0).square()
-        shares: Tensor = said / said.sum(dim=1, keepdim=True)
+        whole = said.sum(dim=1, keepdim=True)
+        if not (whole > 0).all():
+            row = int((whole[:, 0] > 0).int().argmin())
+            raise BadInputError(f"vector {row} says nothing of any class: it is not one of this model's")
+        shares: Tensor = said / whole
         return shares
 
 

@@ -42,6 +42,14 @@ def test_the_commits_of_what_was_asked_for_are_told(tmp_path, monkeypatch):
     assert own.facts() == {}
 
 
+def test_what_another_format_kept_is_made_anew(tmp_path):
+    kept = Kept(tmp_path)
+    np.savez(kept.path(1), scores=[0.5], commit="older")
+    assert kept.find(1) is None
+    assert kept.values(1, lambda: {"x": 1.0}) == {"x": 1.0}
+    assert Kept(tmp_path).find(1) == {"x": 1.0}
+
+
 def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     kept = Kept(None)

@@ -225,6 +225,8 @@ def test_class_shares_of_what_has_none():
         FECNet(**{**SHARES, "shares": 0.0}).class_shares(torch.zeros(1, 7))
     with pytest.raises(WrongUseError, match=r"\(N, 7\); got \(2, 3\)"):
         FECNet(**SHARES).class_shares(torch.zeros(2, 3))
+    with pytest.raises(BadInputError, match="vector 1 says nothing"):
+        FECNet(**SHARES).class_shares(torch.eye(7)[[0, 5]])
 
 
 def test_shares_of_a_certain_softmax_have_finite_gradients():
