@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from exprembed import create_model, list_models
-from exprembed.errors import MissingExtraError, WrongUseError
+from exprembed.errors import BadInputError, MissingExtraError, WrongUseError
 from exprembed.models import BACKBONES, create_backbone
 from exprembed.models.fecnet import AFFNetCL, AFFNetTL, FACSNetCL, FECNet
 from exprembed.models.heads import DenseBlock
