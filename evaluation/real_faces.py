@@ -56,6 +56,7 @@ COLUMNS = (
     "JAFFE leak",
     "leak odds",
 )
+LAYERS = {"P": "cosine", "F": "cosine", "class shares": "l2"}  # of a classifier, each with its distance
 Vectors = dict[str, pd.DataFrame]
 Maker = Callable[["RealFaces"], Vectors]
 
@@ -162,8 +163,8 @@ def hidden_layer(path: Path) -> Embedder:
     return model
 
 
-def softmax_layers(path: Path, cache: Path | None = None) -> dict[str, Maker]:
-    """Return what embeds every set by a softmax network's layers P and F, and by the square roots of its probabilities.
+def classifier_layers(path: Path, cache: Path | None = None) -> dict[str, Maker]:
+    """Return what embeds every set by a classifier's layers P and F, and by the square roots of a softmax's probabilities.
 
     Between such roots the distance is sqrt(2) times Hellinger's. The pictures go through the network once.
     """
@@ -332,6 +333,7 @@ def main(
     data: Annotated[Path, typer.Option(help="Folder that holds ferplus, rafdb and jaffe.")],
     out: Annotated[Path, typer.Option(help="Where report.md and report.json go.")],
     softmax: Annotated[list[Path] | None, typer.Option(help="AFFNet-CL weights, one a seed.")] = None,
+    facs: Annotated[list[Path] | None, typer.Option(help="FACSNet-CL weights, one a seed.")] = None,
     labels: Annotated[list[Path] | None, typer.Option(help="AFFNet-TL weights, one a seed.")] = None,
     fecnet: Annotated[list[Path] | None, typer.Option(help="FECNet weights, one a seed.")] = None,
     more: Annotated[
@@ -355,9 +357,9 @@ def main(
     if baselines:
         embeddings["raw pixels + PCA-16"] = ("l2", [simple(pixels_pca)])
         embeddings["HOG + PCA-16"] = ("l2", [simple(hog_pca)])
-    layers = [softmax_layers(path, cache) for path in softmax or []]
-    for layer, metric in (("P", "cosine"), ("F", "cosine"), ("class shares", "l2")):
-        embeddings[f"softmax network {layer}"] = (metric, [makers[layer] for makers in layers])
+    for kind, paths, wanted in (("softmax network", softmax, LAYERS), ("FACSNet-CL", facs, ("P", "F"))):
+        layers = [classifier_layers(path, cache) for path in paths or []]
+        embeddings |= {f"{kind} {layer}": (LAYERS[layer], [makers[layer] for makers in layers]) for layer in wanted}
     embeddings["label-triplet network"] = ("l2", [embed_with(load_model(path), cache) for path in labels or []])
     if fecnet:
         plain = load_model(fecnet[0]).with_mirror(False)

@@ -21,6 +21,8 @@ from exprembed.data.triplets import vote_distributions
 from exprembed.data.vectors import vector_columns_of
 from exprembed.errors import BadInputError, unknown_name
 
+POSITIVE_ABOVE = 2.0  # FEC, section 5.1: an action unit is shown where its intensity of 0 to 5 is above it
+
 
 @dataclass
 class Batch:
@@ -39,6 +41,7 @@ class Batch:
         regions: (B,) region of the valence-arousal plane, -1 where unknown; (B, 2) 0.0 or 1.0 for "half", NaN where unknown.
         masks: (B, 1, S, S) 1.0 on eyes and mouth, NaN for a face without landmarks; empty where the run has no use for them.
         vectors: (B, D) what a teacher says of each face, NaN where unknown; (B, 0) where the table holds no vectors.
+        action_units: (B, C) 1.0 where a face shows the action unit, NaN where unknown; (B, 0) where the run has no use for them.
     """
 
     step: int
@@ -53,6 +56,7 @@ class Batch:
     regions: Tensor
     masks: Tensor
     vectors: Tensor
+    action_units: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on another device."""
@@ -91,11 +95,12 @@ class StepDataset(Dataset[Batch]):
         references: give each face its reference face (column `reference`) beside it.
         regions: division of the valence-arousal plane whose regions are targets (see `va_regions`).
         masks: side in pixels of masks of eyes and mouth, drawn from the column `landmarks`; None gives no masks.
+        action_units: say which action units each face shows (columns `au_NN`); the classes are their numbers.
 
     Raises:
         BadInputError: a class without votes where the faces carry votes; references that are not all in the table; masks of
             faces without landmarks.
-        WrongUseError: a face of a data set that is none of the domains.
+        WrongUseError: a face of a data set that is none of the domains; an action unit without its column.
     """
 
     def __init__(
@@ -109,6 +114,7 @@ class StepDataset(Dataset[Batch]):
         references: bool = False,
         regions: str | None = None,
         masks: int | None = None,
+        action_units: bool = False,
     ) -> None:
         self.inputs, self.sampler, self.classes = inputs, sampler, tuple(classes)
         self.votes = np.zeros((len(faces), max(1, len(self.classes))), np.float32)
@@ -129,6 +135,7 @@ class StepDataset(Dataset[Batch]):
             numbers = va_regions(self.valence_arousal, regions)
             self.regions = np.where(numbers < 0, np.nan, numbers).astype(np.float32) if numbers.ndim > 1 else numbers
         self.vectors = faces[vector_columns_of(faces)].to_numpy(np.float32)
+        self.action_units = shown_units(faces, self.classes if action_units else ())
         self.mask_size = masks or 0
         self.landmarks = relative_landmarks(faces) if masks else None
         if self.classes and any(str(column).startswith("votes_") for column in faces.columns):
@@ -159,6 +166,7 @@ class StepDataset(Dataset[Batch]):
             torch.from_numpy(self.regions[plan.rows]),
             torch.from_numpy(self._masks([] if self.landmarks is None else self.landmarks[plan.rows])),
             torch.from_numpy(self.vectors[plan.rows]),
+            torch.from_numpy(self.action_units[plan.rows]),
         )
 
     def _masks(self, landmarks: np.ndarray | list[np.ndarray]) -> np.ndarray:
@@ -180,6 +188,32 @@ def _origins(faces: FaceTable, domains: Mapping[str, Sequence[str]]) -> np.ndarr
     if (numbers < 0).any():
         raise unknown_name("domain: the column 'dataset' holds", str(origin.iloc[int(np.argmax(numbers < 0))]), domains)
     return np.asarray(numbers)
+
+
+def shown_units(faces: FaceTable, units: Sequence[str]) -> np.ndarray:
+    """Return which action units each face shows: (n, U) 1.0 where the intensity is above 2 of 5, else 0.0, NaN where unknown.
+
+    Args:
+        faces: a table with a column `au_NN` of intensities in [0, 5] for every unit.
+        units: numbers of the units ("1", "12").
+
+    Raises:
+        WrongUseError: a unit without its column.
+
+    Example:
+        >>> faces = FaceTable({"path": ["a", "b"], "au_04": [2.0, 3.5]}, index=["a", "b"])
+        >>> shown_units(faces, ["4"]).tolist()
+        [[0.0], [1.0]]
+    """
+    columns = []
+    for unit in units:
+        column = f"au_{unit.zfill(2)}"
+        if column not in faces:
+            known = [str(name).removeprefix("au_").lstrip("0") for name in faces.columns if str(name).startswith("au_")]
+            raise unknown_name("action unit: the faces carry no intensities of", unit, known)
+        columns.append(column)
+    values = faces[columns].to_numpy(np.float32)
+    return np.where(np.isnan(values), np.nan, values > POSITIVE_ABOVE).astype(np.float32)
 
 
 def reference_rows(faces: FaceTable) -> np.ndarray:

@@ -169,6 +169,7 @@ class Objective(nn.Module):
                 "valence_arousal": batch.valence_arousal,
                 "va_regions": batch.regions,
                 "vectors": batch.vectors,
+                "action_units": batch.action_units,
             }[self.plan.target]
         if self.plan.target == "vectors" and target.shape != values.shape:
             raise WrongUseError(

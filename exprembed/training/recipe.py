@@ -16,7 +16,17 @@ from exprembed.errors import BadInputError, WrongUseError, unknown_name
 OPTIMIZERS = ("adam", "adamw", "muon", "nesterov", "sgd")
 SCHEDULES = ("constant", "cosine", "inverse")
 SAMPLERS = ("balanced", "triplets", "vote_triplets")
-TARGETS = ("triplets", "labels", "votes", "valence_arousal", "va_histogram", "va_regions", "masks", "vectors")
+TARGETS = (
+    "triplets",
+    "labels",
+    "votes",
+    "valence_arousal",
+    "va_histogram",
+    "va_regions",
+    "masks",
+    "vectors",
+    "action_units",
+)
 
 
 @dataclass
@@ -60,8 +70,8 @@ class ObjectivePlan:
         target: "triplets" (a, b, odd), "labels" (class numbers, with valence and arousal for losses that take them),
             "votes" (distributions), "valence_arousal", "va_histogram" (the class distribution of the face's bin
             among the training faces), "va_regions" (the region of the plane, as the model divides it), "masks" (the
-            share of eye and mouth in each cell of the input), or "vectors" (a teacher's: the table's columns v00, v01,
-            ...). Faces without the target take no part in the term.
+            share of eye and mouth in each cell of the input), "vectors" (a teacher's: the table's columns v00, v01, ...),
+            or "action_units" (1 where the column au_NN of a class N of the model is above 2 of 5, else 0). Faces without the target take no part in the term.
         weight: factor of the term.
         options: the loss's arguments; `num_classes`, `class_counts` (both of the regions where they are the target),
             `embedding_dim` and, for models with domains, `class_weights` and `domain_sizes` fill themselves in.

@@ -228,6 +228,7 @@ def make_steps(
     recipe: Recipe, model: Embedder, inputs: np.ndarray, faces: FaceTable, triplets: TripletTable | None = None
 ) -> StepDataset:
     """Build the batches of the recipe's steps, with the targets that its objectives and its model ask for."""
+    targets = {plan.target for plan in recipe.objectives}
     return StepDataset(
         inputs,
         faces,
@@ -237,7 +238,8 @@ def make_steps(
         recipe.data.label,
         recipe.data.references,
         model.va_regions,
-        model.preprocessing.size if any(plan.target == "masks" for plan in recipe.objectives) else None,
+        model.preprocessing.size if "masks" in targets else None,
+        "action_units" in targets,
     )
 
 

@@ -120,11 +120,11 @@ def test_a_cache_is_kept_per_model_and_pictures(faces, tmp_path):
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 8
 
 
-def test_softmax_layers_are_those_of_the_network(faces, tmp_path):
+def test_classifier_layers_are_those_of_the_network(faces, tmp_path):
     p = AFFNetCL(layer="P", backbone="resnet10_grey48", dense_channels=0, hidden=16)
     f = AFFNetCL(layer="F", backbone="resnet10_grey48", dense_channels=0, hidden=16)
     f.load_state_dict(p.state_dict())
-    makers = real_faces.softmax_layers(p.save(tmp_path / "p"))
+    makers = real_faces.classifier_layers(p.save(tmp_path / "p"))
     assert np.allclose(makers["P"](faces)["raf"], real_faces.embed_with(p)(faces)["raf"], atol=1e-5)
     logits = real_faces.embed_with(f)(faces)["raf"]
     assert np.allclose(makers["F"](faces)["raf"], logits, atol=1e-4)
