@@ -71,7 +71,8 @@ class ObjectivePlan:
             "votes" (distributions), "valence_arousal", "va_histogram" (the class distribution of the face's bin
             among the training faces), "va_regions" (the region of the plane, as the model divides it), "masks" (the
             share of eye and mouth in each cell of the input), "vectors" (a teacher's: the table's columns v00, v01, ...),
-            or "action_units" (1 where the column au_NN of a class N of the model is above 2 of 5, else 0). Faces without the target take no part in the term.
+            or "action_units" (1 where the column au_NN of a class N of the model is above 2 of 5, else 0). Faces without the
+            target take no part in the term.
         weight: factor of the term.
         options: the loss's arguments; `num_classes`, `class_counts` (both of the regions where they are the target),
             `embedding_dim` and, for models with domains, `class_weights` and `domain_sizes` fill themselves in.
