@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from exprembed.data import read_ferplus
-from exprembed.errors import BadInputError
+from exprembed.errors import BadInputError, WrongUseError
 
 HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF\n"
 
@@ -62,6 +62,62 @@ def test_split_and_refusals(folder):
     (folder / "fer2013new.csv").write_text(HEADER.replace("anger", "rage"))
     with pytest.raises(BadInputError, match="lacks the columns anger"):
         read_ferplus(folder)
+
+
+LABELS = "Usage,Image name,fer2013_emotion,ambiguous\n"
+
+
+def test_fer2013s_own_label_votes_too(folder):
+    rows = [
+        "Training,fer0000000.png,angry,0",
+        "Training,fer0000001.png,surprised,1",  # ambiguous: not used
+        "PublicTest,fer0000007.png,sad,0",
+        "Training,fer0000010.png,angry,0",
+    ]  # fer0000008 and fer0000011 have no label
+    (folder / "fer2013_labels.csv").write_text(LABELS + "\n".join(rows) + "\n")
+    plain, faces = read_ferplus(folder), read_ferplus(folder, original_votes=3)
+    assert faces.index.equals(plain.index)
+    added = (faces.votes - plain.votes).stack()
+    assert added[added != 0].to_dict() == {("fer0000000", "anger"): 3, ("fer0000007", "sadness"): 3}
+    assert faces["expression"].fillna("?").tolist() == ["anger", "?", "?", "fear", "happiness"]
+    assert read_ferplus(folder, split="validation", original_votes=3).loc["fer0000007", "votes_sadness"] == 4
+
+
+def test_fer2013_has_no_say_against_contempt(folder):
+    csv = folder / "fer2013new.csv"
+    csv.write_text(csv.read_text().replace("fer0000000.png,4,0,0,1,3,2,0,0,0,0", "fer0000000.png,4,0,0,1,1,0,0,4,0,0"))
+    (folder / "fer2013_labels.csv").write_text(LABELS + "Training,fer0000000.png,angry,0\n")
+    assert read_ferplus(folder, original_votes=3).votes.equals(read_ferplus(folder).votes)
+
+
+def test_fer2013s_own_csv_gives_the_same_labels(folder):
+    usages = [line.split(",")[0] for line in (folder / "fer2013new.csv").read_text().splitlines()[1:]]
+    numbers = [0, 5, 6, 4, 2, 6, 0, 1, 3, 3, 3, 3]
+    rows = [f"{number},0 1 2,{usage}" for number, usage in zip(numbers, usages, strict=True)]
+    (folder / "fer2013.csv").write_text("emotion,pixels,Usage\n" + "\n".join(rows) + "\n")
+    faces = read_ferplus(folder, original_votes=2)
+    plain = read_ferplus(folder)
+    found = (faces.votes - plain.votes).idxmax(axis=1)
+    assert found.tolist() == ["anger", "surprise", "sadness", "fear", "happiness"]
+    (folder / "fer2013.csv").write_text("emotion,pixels,Usage\n" + "\n".join(rows[:-1]) + "\n")
+    with pytest.raises(BadInputError, match=r"\(11 rows\) does not go with fer2013new\.csv \(12 rows\)"):
+        read_ferplus(folder, original_votes=2)
+    (folder / "fer2013.csv").write_text("emotion,pixels,Usage\n" + "\n".join(["7" + rows[0][1:], *rows[1:]]) + "\n")
+    with pytest.raises(BadInputError, match="emotion must be a number from 0 to 6"):
+        read_ferplus(folder, original_votes=2)
+
+
+def test_original_votes_are_refused_where_they_cannot_be(folder):
+    with pytest.raises(WrongUseError, match="must not be negative; got -1"):
+        read_ferplus(folder, original_votes=-1)
+    with pytest.raises(BadInputError, match=r"neither fer2013_labels\.csv nor fer2013\.csv; original_votes=0"):
+        read_ferplus(folder, original_votes=1)
+    (folder / "fer2013_labels.csv").write_text("Usage,Image name,emotion\n")
+    with pytest.raises(BadInputError, match="lacks the columns fer2013_emotion"):
+        read_ferplus(folder, original_votes=1)
+    (folder / "fer2013_labels.csv").write_text(LABELS + "Training,fer0000000.png,furious,0\n")
+    with pytest.raises(BadInputError, match="unknown fer2013_emotion 'furious'; known: angry"):
+        read_ferplus(folder, original_votes=1)
 
 
 @pytest.mark.data
