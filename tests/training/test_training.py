@@ -46,6 +46,7 @@ def ferplus_like(tmp_path_factory):
             ",".join(["Training", name, *(str(8 * (expression == e) + (e == "neutral")) for e in order), "1", "0"])
         )
     (root / "fer2013new.csv").write_text("\n".join(rows) + "\n")
+    (root / "fer2013_labels.csv").write_text("Image name,fer2013_emotion\n")  # no face has one
     return root
 
 
