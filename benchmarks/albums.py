@@ -30,6 +30,7 @@ from rich.progress import track
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks._measured import Measured, in_a_process, measured, show, tell
+from exprembed.cli import script
 from exprembed.report import Row, Section
 
 SIZES, CLUSTERS, DIM, MOST = (10_000, 20_000, 50_000), 10, 16, 20_000
@@ -131,4 +132,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    script(main)()

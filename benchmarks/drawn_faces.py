@@ -21,6 +21,7 @@ from rich.progress import track
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks._measured import tell
+from exprembed.cli import script
 from exprembed.data.synthetic import render_faces
 from exprembed.report import Row, Section
 
@@ -52,4 +53,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    script(main)()

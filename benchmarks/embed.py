@@ -30,6 +30,7 @@ from rich.progress import track
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks._measured import Measured, in_a_process, measured, show, tell
+from exprembed.cli import script
 from exprembed.report import Row, Section
 
 EYES = (0.393, 0.514, 0.612, 0.514)  # of CelebA's aligned files
@@ -277,4 +278,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    script(main)()

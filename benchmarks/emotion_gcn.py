@@ -33,6 +33,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks._measured import tell
+from exprembed.cli import script
 from exprembed.losses import CCCLoss, WeightedCrossEntropy
 from exprembed.models.backbones import create_backbone
 from exprembed.models.emotion_gcn import SEVEN, EmotionGCN
@@ -189,4 +190,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    script(main)()

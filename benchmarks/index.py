@@ -32,6 +32,7 @@ from rich.progress import track
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks._measured import Measured, in_a_process, measured, show, tell
+from exprembed.cli import script
 from exprembed.index import ExpressionIndex, KNNClassifier
 from exprembed.report import Row, Section
 
@@ -341,4 +342,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    script(main)()

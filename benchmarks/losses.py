@@ -41,6 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks._contenders import Batch, Case, Contender, Size, cases
 from benchmarks._measured import MIB, measured
+from exprembed.cli import script
 from exprembed.report import Report, Row, Section
 
 BATCHES, DIMS, CLASSES, SUBCLASSES, TRIPLETS = (64, 512, 4096), (16, 512, 1024), (7, 8, 1000), (1, 10), (1, 10)
@@ -264,4 +265,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    script(main)()

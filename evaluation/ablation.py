@@ -19,6 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import typer
 
 from evaluation._common import percent
+from exprembed.cli import script
 from exprembed.report import Report, Row, Section
 from exprembed.training import load_recipe, train
 
@@ -119,4 +120,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    script(main)()

@@ -19,6 +19,7 @@ import typer
 
 from evaluation.cake_domains import Domains, read_domains
 from evaluation.cake_heads import Bench, Head, scores
+from exprembed.cli import script
 from exprembed.index import AVFromEmbedding
 from exprembed.metrics import concordance_cc
 from exprembed.plots import dimensionality_curve, emotion_globe, emotion_grid, emotion_map
@@ -377,4 +378,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    script(main)()

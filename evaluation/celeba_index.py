@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from exprembed.cli import script
 from exprembed.data import read_celeba
 from exprembed.errors import BadInputError
 from exprembed.report import Report, Row, Section
@@ -109,4 +110,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    script(main)()

@@ -17,6 +17,7 @@ import numpy as np
 import typer
 from PIL import Image
 
+from exprembed.cli import script
 from exprembed.data import read_celeba, read_ferplus, read_jaffe, read_rafdb
 from exprembed.data.detectors import MTCNNDetector, YuNetDetector
 from exprembed.data.faces import FaceDetector
@@ -94,4 +95,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    script(main)()

@@ -50,6 +50,7 @@ from evaluation.emotion_gcn_rows import (
     VARIANTS,
 )
 from evaluation.metric_losses import split_faces
+from exprembed.cli import script
 from exprembed.data import read_table
 from exprembed.errors import unknown_name
 from exprembed.models.emotion_gcn import DIMENSIONS, SEVEN
@@ -390,4 +391,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    script(main)()

@@ -14,14 +14,14 @@ from typing import Annotated, Any
 
 import pandas as pd
 import typer
-from typer.core import TyperCommand
 
 from evaluation import fec_paper as paper
 from evaluation._common import Inputs, Unavailable, Vectors, describe, faces_of
 from evaluation.fec_faces import fig5, fig7, table4
 from evaluation.fec_retrieval import NO_SHEET, fig6, fig8, fig9, pairs_to_judge
 from evaluation.fec_triplets import fig4, rater_ceilings, table1, table2, table3
-from exprembed.errors import BadInputError, ExprembedError, MissingExtraError, WrongUseError, unknown_name
+from exprembed.cli import script
+from exprembed.errors import BadInputError, WrongUseError, unknown_name
 from exprembed.files import Skipped, atomic_path
 from exprembed.report import Report, Section
 
@@ -139,21 +139,6 @@ def _without_vectors(inputs: Inputs) -> list[Skipped]:
     return lines
 
 
-class _Command(TyperCommand):
-    """The command, with the library's errors as one line on stderr and an exit code."""
-
-    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own context
-        try:
-            return super().invoke(ctx)
-        except ExprembedError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(2 if isinstance(error, WrongUseError | MissingExtraError) else 3) from error
-
-
-app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-
-
-@app.command(cls=_Command)
 def evaluate(
     faces: Annotated[list[Path] | None, typer.Option(help="FaceTable (Parquet); several are joined.")] = None,
     vectors: Annotated[
@@ -294,6 +279,9 @@ def _triplets(path: Path | None) -> pd.DataFrame | None:
 
     found: pd.DataFrame | None = None if path is None else TripletTable.read_parquet(path)
     return found
+
+
+app = script(evaluate)
 
 
 if __name__ == "__main__":

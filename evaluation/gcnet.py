@@ -24,6 +24,7 @@ from evaluation import gcnet_figures as figures
 from evaluation._kept import Kept
 from evaluation.gcnet_data import cropped_jaffe, left_out, pretraining_faces, rendered_sequences, shown
 from evaluation.gcnet_protocol import METHODS, Numbers, cross_validate, measures, recipe_for
+from exprembed.cli import script
 from exprembed.data import FaceTable
 from exprembed.errors import unknown_name
 from exprembed.files import Skipped
@@ -314,4 +315,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    script(main)()

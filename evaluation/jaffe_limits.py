@@ -17,6 +17,7 @@ import typer
 
 from evaluation._common import percent
 from evaluation.real_faces import RealFaces, read_real_faces
+from exprembed.cli import script
 from exprembed.data.readers.jaffe import RATINGS
 from exprembed.data.tables import TRIPLET_TYPES, FaceTable
 from exprembed.data.valence_arousal import AFFECTNET_CLASS_MEANS
@@ -197,4 +198,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    script(main)()

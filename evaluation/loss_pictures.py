@@ -38,6 +38,7 @@ from evaluation._loss_toy import (
     toy,
 )
 from exprembed import losses
+from exprembed.cli import script
 from exprembed.errors import unknown_name
 from exprembed.files import atomic_path
 from exprembed.miners import CategoryTripletMiner
@@ -394,4 +395,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    script(main)()

@@ -20,6 +20,7 @@ import torch
 import typer
 
 from evaluation._common import percent
+from exprembed.cli import script
 from exprembed.data import FaceTable, TripletTable
 from exprembed.data.images import open_image
 from exprembed.data.synthetic import render_faces, save_faces
@@ -293,4 +294,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    script(main)()

@@ -30,6 +30,7 @@ from evaluation.emotion_gcn_bench import rendered_split as full_split
 from evaluation.gcnet_data import rendered_sequences, shown
 from evaluation.metric_losses import Split
 from evaluation.multitask_rows import MAIN, PRINTED_CCC, PRINTED_SINGLE, PRINTED_SVM, SINGLE, TABLES, TRIALS, Trial
+from exprembed.cli import script
 from exprembed.data import FaceTable
 from exprembed.data.loading import load_pixels
 from exprembed.errors import unknown_name
@@ -308,4 +309,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    script(main)()

@@ -14,6 +14,7 @@ import numpy as np
 import typer
 from PIL import Image, ImageFilter
 
+from exprembed.cli import script
 from exprembed.cli.faces import face_sheet
 from exprembed.data.faces import DetectedFace, judge_faces
 from exprembed.data.landmarks import five_points
@@ -60,4 +61,4 @@ def main(out: Annotated[Path, typer.Option(help="The folder of the picture.")] =
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    script(main)()

@@ -21,6 +21,7 @@ import typer
 from torch import nn
 
 from evaluation.baselines import hog_pca, pixels_pca
+from exprembed.cli import script
 from exprembed.data import read_ferplus, read_jaffe, read_rafdb
 from exprembed.data.faces import crop_faces
 from exprembed.data.readers.jaffe import jaffe_rating_triplets
@@ -384,4 +385,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    script(main)()

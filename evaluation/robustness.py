@@ -16,6 +16,7 @@ import pandas as pd
 import typer
 from PIL import Image, ImageEnhance, ImageFilter
 
+from exprembed.cli import script
 from exprembed.data import read_ferplus
 from exprembed.data.images import open_image
 from exprembed.data.tables import FaceTable, TripletTable
@@ -148,4 +149,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    script(main)()

@@ -19,6 +19,7 @@ import typer
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 
+from exprembed.cli import script
 from exprembed.data.synthetic import render_faces
 from exprembed.errors import WrongUseError
 from exprembed.metrics.neighbours import nearest_rows
@@ -128,4 +129,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    script(main)()

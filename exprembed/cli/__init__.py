@@ -9,6 +9,7 @@ import typer
 
 from exprembed.cli import album, demo, embed, evaluate, export, faces, fec, index, train, weights
 from exprembed.cli._common import Commands, add_verb
+from exprembed.cli._common import script as script
 
 app = typer.Typer(
     cls=Commands,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_type_hints
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from exprembed.errors import ExprembedError, MissingExtraError, WrongUseError
 from exprembed.files import Skipped, write_skipped
@@ -37,13 +37,13 @@ ModelOption = Annotated[
 ]
 
 
-class Commands(TyperGroup):
-    """The root of all verbs: turns the library's errors into one line on stderr and an exit code."""
+class _OneLineErrors:
+    """Turns the library's errors into one line on stderr and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - the context type moved between typer's releases
-        """Run the verb that was asked for."""
+        """Run what was asked for."""
         try:
-            return super().invoke(ctx)
+            return super().invoke(ctx)  # type: ignore[misc]
         except ExprembedError as error:
             fail(str(error), WRONG_USE if isinstance(error, WrongUseError | MissingExtraError) else BAD_INPUT)
         except BrokenPipeError:
@@ -51,6 +51,21 @@ class Commands(TyperGroup):
         except OSError as error:
             name = f"{error.filename}: " if error.filename is not None else ""
             fail(f"{name}{error.strerror or error}", BAD_INPUT)
+
+
+class Commands(_OneLineErrors, TyperGroup):
+    """The root of all verbs."""
+
+
+class _Script(_OneLineErrors, TyperCommand):
+    """A script of one verb."""
+
+
+def script(command: Callable[..., None]) -> typer.Typer:
+    """Make a function a command line of its own (`script(main)()`), whose errors end as those of the verbs do."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(cls=_Script)(command)
+    return app
 
 
 def fail(message: str, code: int) -> NoReturn:

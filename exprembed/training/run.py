@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,6 +177,13 @@ def read_faces(plan: DataPlan) -> tuple[FaceTable, TripletTable | None]:
     if plan.path is None:
         raise WrongUseError(f"say where the data set {plan.dataset!r} lies: --set data.path=DIR")
     reader = READERS.get(plan.dataset)
+    takes = inspect.signature(reader).parameters
+    foreign = [name for name in plan.options if name not in takes]
+    if foreign:
+        raise WrongUseError(
+            f"the reader of {plan.dataset!r} takes no {foreign[0]!r}, which the recipe's data.options has; it takes "
+            f"{', '.join(name for name in takes if name != 'skipped')} (--set data.options={{}} drops them)"
+        )
     found = reader(plan.path, **plan.options)
     faces, triplets = found if isinstance(found, tuple) else (found, None)
     if plan.triplets is not None:

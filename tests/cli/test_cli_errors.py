@@ -4,6 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from exprembed.cli import script
+from exprembed.errors import BadInputError, WrongUseError
 
 HEAVY = ("torch", "numpy", "pandas", "faiss", "PIL", "sklearn", "matplotlib", "lightning", "pyarrow")
 VERBS = ("demo", "embed", "index", "album", "evaluate", "train", "features", "faces", "fec", "weights", "export")
@@ -156,3 +160,29 @@ def test_plain_turns_results_into_json():
         "c": [[0, 1], ["x", "y"]],
         "d": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (BadInputError("bad.csv: no column a"), 3, "error: bad.csv: no column a"),
+        (WrongUseError("k must be at least 1; got 0"), 2, "error: k must be at least 1; got 0"),
+        (FileNotFoundError(2, "No such file or directory", "gone"), 3, "error: gone: No such file or directory"),
+    ],
+)
+def test_scripts_end_in_one_line_too(error, code, words):
+    def main() -> None:
+        raise error
+
+    done = CliRunner().invoke(script(main), [])
+    assert done.exit_code == code
+    assert done.output.strip() == words
+
+
+@pytest.mark.parametrize("name", ["real_faces", "jaffe_limits", "ablation"])
+def test_evaluations_name_the_folder_that_is_wrong(shell, name, tmp_path):
+    where = "--ferplus" if name == "ablation" else "--data"
+    done = shell("-m", f"evaluation.{name}", where, tmp_path / "absent", "--out", tmp_path / "out")
+    assert done.returncode == 3, done.stderr
+    assert "Traceback" not in done.stderr
+    assert f"{tmp_path / 'absent'}" in done.stderr.splitlines()[-1]

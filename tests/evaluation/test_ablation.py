@@ -33,7 +33,14 @@ def test_each_variant_differs_from_the_recipe_in_one_thing():
 
 
 def test_rows_are_measured(table):
-    shared = ["data.dataset=table", "data.holdout=0.5", "data.synthetic=0", "sampler.batch_size=16", "model.hidden=8"]
+    shared = [
+        "data.dataset=table",
+        "data.options={}",
+        "data.holdout=0.5",
+        "data.synthetic=0",
+        "sampler.batch_size=16",
+        "model.hidden=8",
+    ]
     few = {name: VARIANTS[name] for name in ("the recipe", "AdamW", "no variation of the faces")}
     report = run(table, (0, 1), few, shared, length=0.004)
     (section,) = report.sections

@@ -281,6 +281,10 @@ def test_runs_refuse(ferplus_like, tmp_path):
         train(small(ferplus_like, "objectives.0.loss=triplet"), tmp_path)
     with pytest.raises(BadInputError, match="no FER"):
         train(small(Path(tmp_path)), tmp_path)
+    with pytest.raises(
+        WrongUseError, match=r"'table' takes no 'original_votes', .* it takes path \(--set data.options"
+    ):
+        train(small(ferplus_like, "data.dataset=table"), tmp_path)
 
 
 def test_losses_are_told_of_model_and_faces(tmp_path):
