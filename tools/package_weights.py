@@ -25,16 +25,19 @@ def main(weights: str, name: str, report: str, row: str, mirror: bool = False) -
         if isinstance(value, Measure)
     }
     run = weights_card(weights)
+    original = run["recipe"]["data"]["options"].get("original_votes", 0)
+    labels = f", FER2013's own label counted as {original} further votes" if original else ""
     card = {
         "licence": "Apache-2.0 for the weights as such; see training_data_licence for what their origin may imply",
         "training_data": run["training_data"]
-        + "; 48x48 grey FER2013 images with FER+ votes, and faces rendered by this library",
+        + f"; 48x48 grey FER2013 images with FER+ votes{labels}, and faces rendered by this library",
         "training_data_licence": "FER2013: collected by web search and released for research; its images carry their owners' rights. "
         "FER+ votes: MIT. Rendered faces: Apache-2.0",
         "intended_use": "Research: comparing, searching and grouping facial expressions in photos. Not for judging what a person "
         "feels, not for decisions about people, not for identification.",
         "known_limits": "Posed and spontaneous expressions of mostly adult, mostly Western faces from the web; rare classes (disgust, "
-        "contempt) are few; large yaw and covered faces are rare in training. Distances follow how annotators named expressions.",
+        "contempt) are few; large yaw and covered faces are rare in training. Distances follow how annotators named expressions"
+        + (", and in part the emotion that a picture had been searched for." if original else "."),
         "scores": {
             "protocol": table.statement,
             "unit": table.unit,
