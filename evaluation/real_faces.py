@@ -95,7 +95,7 @@ def read_real_faces(data: Path, per_type: int = 20_000, seed: int = 0) -> RealFa
     ferplus = read_ferplus(data / "ferplus", skipped=skipped)
     gallery = FaceTable(ferplus[ferplus["split"] == "train"])
     queries = FaceTable(ferplus[ferplus["split"] == "validation"])
-    images = {"gallery": _grey(gallery), "queries": _grey(queries)}
+    images = {"gallery": grey_pictures(gallery), "queries": grey_pictures(queries)}
     seen = {picture.tobytes() for picture in images["gallery"]}
     fresh = np.zeros(len(queries), bool)
     for row, picture in enumerate(images["queries"]):
@@ -108,7 +108,7 @@ def read_real_faces(data: Path, per_type: int = 20_000, seed: int = 0) -> RealFa
     triplets = triplets_from_votes(queries, per_type, seed=seed, strong_only=True)
     raf = read_rafdb(data / "rafdb")
     raf = FaceTable(raf[raf["split"] == "train"])
-    images["raf"] = _grey(raf)
+    images["raf"] = grey_pictures(raf)
     jaffe = read_jaffe(data / "jaffe")
     found = crop_faces(
         {str(face): path for face, path in jaffe["path"].items()}, alignment=FER_ALIGNMENT, size=CROP, faces="largest"
@@ -121,7 +121,8 @@ def read_real_faces(data: Path, per_type: int = 20_000, seed: int = 0) -> RealFa
     )
 
 
-def _grey(faces: FaceTable) -> np.ndarray:
+def grey_pictures(faces: FaceTable) -> np.ndarray:
+    """Return pictures as (n, h, w) uint8: those of 48 x 48 as they are, others at `CROP`."""
     from PIL import Image
 
     from exprembed.data.images import open_image

@@ -156,8 +156,8 @@ def test_duplicates_across_splits_are_left_out(tmp_path, monkeypatch):
             raise stop
         return original(table)
 
-    original, kept = real_faces._grey, {}
-    monkeypatch.setattr(real_faces, "_grey", grey_or_stop)
+    original, kept = real_faces.grey_pictures, {}
+    monkeypatch.setattr(real_faces, "grey_pictures", grey_or_stop)
     monkeypatch.setattr(real_faces, "triplets_from_votes", lambda queries, *_, **__: kept.update(q=list(queries.index)))
     with pytest.raises(RuntimeError, match="not of interest"):
         real_faces.read_real_faces(tmp_path)
