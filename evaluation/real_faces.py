@@ -57,7 +57,12 @@ COLUMNS = (
     "JAFFE leak",
     "leak odds",
 )
-LAYERS = {"P": "cosine", "F": "cosine", "class shares": "l2"}  # of a classifier, each with its distance
+LAYERS = {
+    "P": "cosine",
+    "F": "cosine",
+    "class shares": "l2",
+    "shares and odds": "l2",
+}  # of a classifier, each with its distance
 Vectors = dict[str, pd.DataFrame]
 Maker = Callable[["RealFaces"], Vectors]
 
@@ -161,14 +166,16 @@ def embed_with(model: Embedder, cache: Path | None = None) -> Maker:
 def hidden_layer(path: Path) -> Embedder:
     """Return a FECNet whose embedding is its hidden layer: what a softmax network's layer P is, after the same training."""
     model = load_model(path)
-    model.embedding = nn.Identity()
+    model.shares, model.embedding = 0.0, nn.Identity()
     return model
 
 
 def classifier_layers(path: Path, cache: Path | None = None) -> dict[str, Maker]:
-    """Return what embeds every set by a classifier's layers P and F, and by the square roots of a softmax's probabilities.
+    """Return what embeds every set by a classifier's layers P and F, by its class shares, and by shares and odds.
 
-    Between such roots the distance is sqrt(2) times Hellinger's. The pictures go through the network once.
+    Class shares are the square roots of the softmax's probabilities: the distance is sqrt(2) times Hellinger's. Shares
+    and odds are what `FECNet(shares=0.5)` would give before any triplet has taught it, around the mean of FER+'s training
+    faces. The pictures go through the network once.
     """
     model = load_model(path)
     inner = functools.cache(lambda key: embed_with(model, cache)(known[key]))
@@ -187,7 +194,14 @@ def classifier_layers(path: Path, cache: Path | None = None) -> dict[str, Maker]
         shares = {name: x.map(np.exp) for name, x in logits.items()}
         return {name: x.div(x.sum(axis=1), axis=0).map(np.sqrt) for name, x in shares.items()}
 
-    return {"P": penultimate, "F": final, "class shares": roots}
+    def odds(faces: RealFaces) -> Vectors:
+        logits = {name: vectors.sub(vectors.mean(axis=1), axis=0) for name, vectors in final(faces).items()}
+        around = {name: vectors - logits["gallery"].mean() for name, vectors in logits.items()}
+        units = {name: vectors.div(np.linalg.norm(vectors, axis=1), axis=0) for name, vectors in around.items()}
+        shares = roots(faces)
+        return {name: pd.concat([shares[name], units[name]], axis=1) * 0.5**0.5 for name in units}
+
+    return {"P": penultimate, "F": final, "class shares": roots, "shares and odds": odds}
 
 
 def simple(method: Callable[..., pd.DataFrame]) -> Maker:
@@ -365,8 +379,7 @@ def main(
     embeddings["label-triplet network"] = ("l2", [embed_with(load_model(path), cache) for path in labels or []])
     if fecnet:
         plain = load_model(fecnet[0]).with_mirror(False)
-        if not plain.config["freeze_trunk"]:  # else it is the softmax network's layer P
-            embeddings["hidden layer of FECNet (256-d)"] = ("cosine", [embed_with(hidden_layer(fecnet[0]), cache)])
+        embeddings["hidden layer of FECNet (256-d)"] = ("cosine", [embed_with(hidden_layer(fecnet[0]), cache)])
         embeddings["FECNet-16d, without mirror image"] = ("l2", [embed_with(plain, cache)])
         embeddings["FECNet-16d"] = ("l2", [embed_with(load_model(path).with_mirror(), cache) for path in fecnet])
     if together:

@@ -15,7 +15,7 @@ from exprembed.errors import BadInputError, WrongUseError
 from exprembed.models import MODELS
 from exprembed.models.backbones import create_backbone
 from exprembed.models.base import Embedder, EmbedderOutput, arguments, check_dimension
-from exprembed.models.heads import FECTrunk, UnitLinear, xavier_init
+from exprembed.models.heads import AroundMean, FECTrunk, UnitLinear, xavier_init
 
 DISFA_ACTION_UNITS = ("1", "2", "4", "5", "6", "9", "12", "15", "17", "20", "25", "26")
 
@@ -64,12 +64,15 @@ class FECNet(_FECBase):
     The backbone is frozen by default, as in the paper, whose FaceNet weights are not public: bring your own, or train
     with `freeze_backbone=False`. Batch normalisation and ReLU6 in the trunk, Xavier initialisation (section 4, 5.2).
 
-    With `shares` = w above 0 (not in the paper), C of the d numbers say what a softmax p over C classes says, the others
-    what triplets teach beside it:
+    With `shares` = w above 0 (not in the paper), the d = 2 C numbers say of a softmax p over C classes, taught by the
+    same triplets, how likely each is and how far it stands from where the average face has it:
 
-    e = [sqrt(w p_1), ..., sqrt(w p_C), sqrt(1 - w) u],  u = L2norm(FC_(d - C)(BN(hidden))),
+    e = [sqrt(w p_1), ..., sqrt(w p_C), sqrt(1 - w) a_1, ..., sqrt(1 - w) a_C],  a = L2norm(log p - mean_c log p_c - m),
 
-    a unit vector too, in which |e - e'|^2 = 2 w H(p, p')^2 + (1 - w) |u - u'|^2, H the Hellinger distance.
+    m the mean of log p - mean_c log p_c over the training faces: a unit vector too, in which
+    |e - e'|^2 = 2 w H(p, p')^2 + (1 - w) |a - a'|^2, H the Hellinger distance. Probabilities tell plain expressions
+    apart and are nearly alike for all mild ones; log odds around the average face (Aitchison's centred log-ratio) see
+    what a face adds to it, however little.
 
     Args:
         embedding_dim: d, 16 in the paper.
@@ -85,10 +88,9 @@ class FECNet(_FECBase):
         mirror: outside training, embed the face and its mirror image and normalise the sum (not in the paper): twice
             the work, and a face and its mirror image get one vector.
         shares: w in [0, 1), the part of the embedding's squared length that the classes' probabilities have.
-        freeze_trunk: hold trunk and softmax still as well, so that only what stands beside the probabilities is learned.
 
     Raises:
-        WrongUseError: sizes out of range; shares without classes, or without a number left beside them.
+        WrongUseError: sizes out of range; shares without classes, or with another d than two numbers a class.
 
     Example:
         >>> import numpy as np
@@ -112,33 +114,20 @@ class FECNet(_FECBase):
         classes: Sequence[str] = (),
         mirror: bool = False,
         shares: float = 0.0,
-        freeze_trunk: bool = False,
     ) -> None:
         super().__init__(arguments(locals()), check_dimension("embedding_dim", embedding_dim))
         if not 0 <= shares < 1:
             raise WrongUseError(f"shares is a part of the embedding's squared length, in [0, 1); got {shares}")
-        if shares and not 0 < len(classes) < embedding_dim:
+        if shares and (len(classes) < 2 or embedding_dim != 2 * len(classes)):
             raise WrongUseError(
-                f"shares={shares} gives one of the embedding's {embedding_dim} numbers to each class: name at least one "
-                f"class and fewer than {embedding_dim}; got {len(classes)}"
+                f"shares={shares} gives two of the embedding's {embedding_dim} numbers to each class: name at least two "
+                f"classes, and make embedding_dim twice as many; got {len(classes)}"
             )
-        if freeze_trunk and not freeze_backbone:
-            raise WrongUseError("freeze_trunk=True holds what stands on the backbone; set freeze_backbone=True as well")
         self.mirror, self.shares = mirror, shares
         self.classifier = nn.Linear(hidden, len(classes)) if classes else None
-        if shares:
-            beside = UnitLinear(hidden, embedding_dim - len(classes))
-            self.embedding: nn.Module = nn.Sequential(nn.BatchNorm1d(hidden, affine=False), beside)
-        else:
-            self.embedding = UnitLinear(hidden, embedding_dim)
+        self.embedding = AroundMean(len(classes)) if shares else UnitLinear(hidden, embedding_dim)
         xavier_init(self.embedding, *([self.classifier] if self.classifier is not None else []))
         self.freeze(freeze_backbone)
-
-    def frozen_modules(self) -> Iterator[nn.Module]:
-        """Yield the backbone; with `freeze_trunk` trunk and classifier too."""
-        yield from super().frozen_modules()
-        if self.config["freeze_trunk"]:
-            yield from (part for part in (self.trunk, getattr(self, "classifier", None)) if part is not None)
 
     def with_mirror(self, mirror: bool = True) -> FECNet:
         """Turn `mirror` on or off in a model that is trained already; return the model itself."""
@@ -158,10 +147,11 @@ class FECNet(_FECBase):
         """Return the output from the backbone's maps (B, F, h, w)."""
         hidden = self.trunk(maps)
         logits = None if self.classifier is None else self.classifier(hidden)
-        vectors = self.embedding(hidden)
-        if self.shares and logits is not None:
-            roots = functional.log_softmax(logits.float(), dim=1).mul(0.5).exp()
-            vectors = torch.cat([self.shares**0.5 * roots, (1 - self.shares) ** 0.5 * vectors], dim=1)
+        if not self.shares or logits is None:
+            return EmbedderOutput(self.embedding(hidden), logits)
+        log_p = functional.log_softmax(logits.float(), dim=1)
+        odds = functional.normalize(self.embedding(log_p - log_p.mean(dim=1, keepdim=True)), dim=1)
+        vectors = torch.cat([self.shares**0.5 * (log_p / 2).exp(), (1 - self.shares) ** 0.5 * odds], dim=1)
         return EmbedderOutput(vectors, logits)
 
     def class_shares(self, embedding: Tensor) -> Tensor:

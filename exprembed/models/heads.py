@@ -1,4 +1,4 @@
-"""Parts between a backbone and an embedding: the dense block, the FEC trunk, the normalised linear layer."""
+"""Parts between a backbone and an embedding: the dense block, the FEC trunk, the normalised linear layer, the distance from a mean."""
 
 from __future__ import annotations
 
@@ -66,6 +66,29 @@ class UnitLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, inputs) to unit vectors (B, outputs), in float32 also under mixed precision."""
         return functional.normalize(self.linear(x).float(), dim=1)
+
+
+class AroundMean(nn.Module):
+    """Take off the mean of what training has shown: x - m, (B, n) to (B, n).
+
+    m is a running mean, kept with the weights: m <- m + (mean of the batch - m) / min(t, 100) at step t, so that the
+    first hundred batches count alike. Training and use take off the same m; no gradient goes through it.
+    """
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.steps: Tensor
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x - m, in training after m has moved."""
+        if self.training:
+            with torch.no_grad():
+                self.steps += 1
+                self.mean += (x.mean(dim=0) - self.mean) / self.steps.clamp(max=100)
+        return x - self.mean
 
 
 def xavier_init(*modules: nn.Module) -> None:

@@ -107,7 +107,8 @@ def test_models_and_baselines_embed_every_set(faces):
 
 
 def test_a_cache_is_kept_per_model_and_pictures(faces, tmp_path):
-    path = FECNet(backbone="resnet10_grey48", dense_channels=0, hidden=16).save(tmp_path / "net")
+    shares = {"shares": 0.5, "classes": list("abcdefgh")}
+    path = FECNet(backbone="resnet10_grey48", dense_channels=0, hidden=16, **shares).save(tmp_path / "net")
     plain, hidden = real_faces.load_model(path), real_faces.hidden_layer(path)
     first = {model: real_faces.embed_with(model, tmp_path / "cache")(faces) for model in (plain, hidden)}
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 8
@@ -131,6 +132,12 @@ def test_classifier_layers_are_those_of_the_network(faces, tmp_path):
     roots = makers["class shares"](faces)["raf"]
     assert np.allclose(np.square(roots), torch.softmax(torch.tensor(logits.to_numpy()), dim=1), atol=1e-5)
     assert roots.index.equals(logits.index)
+    network = FECNet(backbone="resnet10_grey48", dense_channels=0, hidden=16, classes=f.config["classes"], shares=0.5)
+    network.load_state_dict(f.state_dict(), strict=False)
+    shown = real_faces.embed_with(f)(faces)["gallery"].to_numpy()
+    network.embedding.mean.copy_(torch.tensor(shown - shown.mean(axis=1, keepdims=True)).mean(dim=0))
+    due = real_faces.embed_with(network)(faces)["raf"]
+    assert np.allclose(makers["shares and odds"](faces)["raf"], due, atol=1e-4)
 
 
 def test_duplicates_across_splits_are_left_out(tmp_path, monkeypatch):

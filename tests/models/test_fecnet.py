@@ -8,7 +8,7 @@ from exprembed import create_model, list_models
 from exprembed.errors import BadInputError, MissingExtraError, WrongUseError
 from exprembed.models import BACKBONES, create_backbone
 from exprembed.models.fecnet import AFFNetCL, AFFNetTL, FACSNetCL, FECNet
-from exprembed.models.heads import DenseBlock
+from exprembed.models.heads import AroundMean, DenseBlock
 
 SMALL = {"backbone": "resnet10_grey48", "dense_channels": 0, "hidden": 32}
 
@@ -181,31 +181,54 @@ def test_mirrored_model_gives_a_face_and_its_mirror_image_one_vector():
     assert torch.allclose(model.embed(images), together / together.norm(dim=1, keepdim=True), atol=1e-6)
 
 
-SHARES = {**SMALL, "embedding_dim": 7, "classes": ["a", "b", "c"], "shares": 0.7}
+SHARES = {**SMALL, "embedding_dim": 6, "classes": ["a", "b", "c"], "shares": 0.7}
 
 
 def test_shares_beside_numpy():
-    """Values and gradients of the head in float64, and the distance that its docstring states."""
+    """The head in float64, and the distance that its docstring states."""
     torch.manual_seed(0)
     model = FECNet(**SHARES).eval().double()
-    model.embedding[0].running_mean.normal_()
-    model.embedding[0].running_var.uniform_(0.5, 2)
+    model.embedding.mean.normal_()
     maps = torch.randn(6, model.backbone.out_channels, 2, 2, dtype=torch.float64)
     with torch.no_grad():
         hidden, found = model.trunk(maps).numpy(), model.from_features(maps).embedding.numpy()
     logits = hidden @ model.classifier.weight.detach().numpy().T + model.classifier.bias.detach().numpy()
     p = np.exp(logits - logits.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
-    norm, linear = model.embedding[0], model.embedding[1].linear
-    standard = (hidden - norm.running_mean.numpy()) / np.sqrt(norm.running_var.numpy() + norm.eps)
-    u = standard @ linear.weight.detach().numpy().T + linear.bias.detach().numpy()
-    u /= np.linalg.norm(u, axis=1, keepdims=True)
-    due = np.concatenate([np.sqrt(0.7 * p), np.sqrt(0.3) * u], axis=1)
+    a = np.log(p) - np.log(p).mean(axis=1, keepdims=True) - model.embedding.mean.numpy()
+    a /= np.linalg.norm(a, axis=1, keepdims=True)
+    due = np.concatenate([np.sqrt(0.7 * p), np.sqrt(0.3) * a], axis=1)
     assert np.abs(found - due).max() < 1e-6  # both parts are taken in float32
     assert np.abs(np.linalg.norm(due, axis=1) - 1).max() < 1e-12
     squared = np.square(due[:1] - due).sum(axis=1)
     hellinger = 1 - np.sqrt(p[:1] * p).sum(axis=1)  # squared
-    assert np.abs(squared - (2 * 0.7 * hellinger + 0.3 * np.square(u[:1] - u).sum(axis=1))).max() < 1e-12
+    assert np.abs(squared - (2 * 0.7 * hellinger + 0.3 * np.square(a[:1] - a).sum(axis=1))).max() < 1e-12
+
+
+def test_faint_expressions_differ_by_their_odds():
+    """Where a softmax is sure of one class, its probabilities hide what the log odds still tell."""
+    torch.manual_seed(0)
+    model = FECNet(**SHARES).eval()
+    logits = torch.tensor([[9.0, 3.0, 0.0], [9.0, 0.0, 3.0]])
+    model.embedding.mean.copy_(torch.tensor([5.0, -2.5, -2.5]))
+    model.trunk, model.classifier = torch.nn.Identity(), torch.nn.Identity()
+    roots, odds = model.from_features(logits).embedding.split(3, dim=1)
+    assert (roots[0] - roots[1]).norm() < 0.1
+    assert torch.allclose(odds[0], -odds[1], atol=1e-6)
+
+
+def test_mean_of_what_training_has_shown():
+    mean = AroundMean(2)
+    batches = torch.randn(150, 4, 2)
+    due = torch.zeros(2)
+    for step, batch in enumerate(batches, start=1):
+        due += (batch.mean(dim=0) - due) / min(step, 100)
+        assert torch.allclose(mean(batch), batch - due, atol=1e-6)
+        if step == 100:
+            assert torch.allclose(due, batches[:100].mean(dim=(0, 1)), atol=1e-6)
+    mean.eval()
+    assert torch.allclose(mean(batches[0] + 5), batches[0] + 5 - due, atol=1e-6)
+    assert set(mean.state_dict()) == {"mean", "steps"}
 
 
 def test_class_shares_are_read_off_the_vectors():
@@ -222,11 +245,11 @@ def test_class_shares_are_read_off_the_vectors():
 
 def test_class_shares_of_what_has_none():
     with pytest.raises(WrongUseError, match="without shares"):
-        FECNet(**{**SHARES, "shares": 0.0}).class_shares(torch.zeros(1, 7))
-    with pytest.raises(WrongUseError, match=r"\(N, 7\); got \(2, 3\)"):
+        FECNet(**{**SHARES, "shares": 0.0}).class_shares(torch.zeros(1, 6))
+    with pytest.raises(WrongUseError, match=r"\(N, 6\); got \(2, 3\)"):
         FECNet(**SHARES).class_shares(torch.zeros(2, 3))
     with pytest.raises(BadInputError, match="vector 1 says nothing"):
-        FECNet(**SHARES).class_shares(torch.eye(7)[[0, 5]])
+        FECNet(**SHARES).class_shares(torch.eye(6)[[0, 5]])
 
 
 def test_shares_of_a_certain_softmax_have_finite_gradients():
@@ -238,25 +261,13 @@ def test_shares_of_a_certain_softmax_have_finite_gradients():
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
-def test_frozen_trunk_leaves_only_what_stands_beside_the_shares():
-    model = FECNet(**SHARES, freeze_trunk=True).train()
-    moving = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert moving == {"embedding.1.linear.weight", "embedding.1.linear.bias"}
-    assert not model.trunk.training
-    assert model.embedding.training
-    images = model.preprocess(np.random.default_rng(0).integers(0, 255, (8, 48, 48, 3), np.uint8))
-    before = model.trunk.hidden[1].running_mean.clone()
-    model.training_output(images)
-    assert torch.equal(before, model.trunk.hidden[1].running_mean)
-
-
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"shares": 1.0}, r"in \[0, 1\); got 1.0"),
-        ({"classes": []}, "name at least one class and fewer than 7; got 0"),
-        ({"embedding_dim": 3}, "fewer than 3; got 3"),
-        ({"freeze_backbone": False, "freeze_trunk": True}, "set freeze_backbone=True as well"),
+        ({"classes": []}, "name at least two classes, and make embedding_dim twice as many; got 0"),
+        ({"classes": ["a"], "embedding_dim": 2}, "at least two classes"),
+        ({"embedding_dim": 7}, "twice as many; got 3"),
     ],
 )
 def test_shares_that_cannot_be(wrong, message):
