@@ -69,7 +69,7 @@ class FECNet(_FECBase):
 
     e = [sqrt(w p_1), ..., sqrt(w p_C), sqrt(1 - w) a_1, ..., sqrt(1 - w) a_C],  a = L2norm(log p - mean_c log p_c - m),
 
-    m the mean of log p - mean_c log p_c over the training faces: a unit vector too, in which
+    m the running mean of log p - mean_c log p_c over the training batches: a unit vector too, in which
     |e - e'|^2 = 2 w H(p, p')^2 + (1 - w) |a - a'|^2, H the Hellinger distance. Probabilities tell plain expressions
     apart and are nearly alike for all mild ones; log odds around the average face (Aitchison's centred log-ratio) see
     what a face adds to it, however little.
