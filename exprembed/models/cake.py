@@ -16,15 +16,16 @@ from exprembed.errors import BadInputError, WrongUseError, unknown_name
 from exprembed.models import MODELS
 from exprembed.models.backbones import create_backbone
 from exprembed.models.base import Embedder, EmbedderOutput, arguments, check_dimension
+from exprembed.models.heads import FECTrunk
 
 # The paper's three data sets and its seven classes.
 PAPER_DOMAINS: Mapping[str, Classes] = {"affectnet": 7, "rafdb": 7, "sfew": 7}
 
 
 class _MultiDomainEmbedder(Embedder):
-    """Pooled features of a backbone -> embedding -> one classifier a domain; subclasses say how they embed.
+    """Features of a backbone -> embedding -> one classifier a domain; subclasses say how they embed.
 
-    `config` holds the subclass's arguments by name.
+    `config` holds the subclass's arguments by name. `width` is F, the number of features.
     """
 
     known: Tensor
@@ -41,6 +42,9 @@ class _MultiDomainEmbedder(Embedder):
         super().__init__(config, preprocessing, embedding_dim, classes)
         self.domains = lists
         self.backbone = net
+        hidden = check_dimension("hidden", config["hidden"], 0)
+        self.trunk = FECTrunk(net.out_channels, 0, 0, 1, hidden, 0.0) if hidden else None
+        self.width = hidden or net.out_channels
         self.dropout = nn.Dropout(config["dropout"])
         self.classifiers = nn.Linear(embedding_dim, len(lists) * len(classes))
         known = torch.tensor([[name in names for name in classes] for names in lists.values()])
@@ -48,13 +52,15 @@ class _MultiDomainEmbedder(Embedder):
         self.freeze(config["freeze_backbone"])
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the backbone's maps, averaged over their places: (B, F, 1, 1)."""
-        maps: Tensor = self.backbone(images).mean(dim=(2, 3), keepdim=True)
-        return maps
+        """Return the backbone's maps averaged over their places, or the hidden layer on them: (B, F, 1, 1)."""
+        maps: Tensor = self.backbone(images)
+        if self.trunk is not None:
+            return torch.as_tensor(self.trunk(maps))[:, :, None, None]
+        return maps.mean(dim=(2, 3), keepdim=True)
 
     def frozen_modules(self) -> Iterator[nn.Module]:
-        """Yield the backbone."""
-        yield self.backbone
+        """Yield the backbone, and the hidden layer on it."""
+        yield from (part for part in (self.backbone, self.trunk) if part is not None)
 
     def logits(self, embedding: Tensor) -> Tensor:
         """Return each domain's scores of embeddings (B, d): (J, B, C), -inf for classes that a domain does not have."""
@@ -87,8 +93,9 @@ class CAKE(_MultiDomainEmbedder):
 
     e = W x + b,  z^j = W^j e + b^j;  with `normalize` e = (W x + b) / ||W x + b||, CAKE-3-Norm for k = 3
 
-    Symbols: x (B, F) the backbone's maps averaged over their places (F = 512 for ResNet-18), e (B, k) the embedding,
-    z (J, B, C) the scores of the J domains. No activation anywhere behind the backbone (the paper's footnote 1).
+    Symbols: x (B, F) the features on which the backbone's own classifier stood, its maps averaged over their places
+    (F = 512 for ResNet-18) or with `hidden` the layer on them, e (B, k) the embedding, z (J, B, C) the scores of the J
+    domains. No activation anywhere behind x (the paper's footnote 1).
 
     Paper: Kervadec et al., "CAKE: Compact and Accurate K-dimensional representation of Emotion", BMVC Workshops 2018,
     section 2.2 and figure 3. Deviation: domains may have different classes; a class that a domain lacks scores -inf
@@ -103,6 +110,9 @@ class CAKE(_MultiDomainEmbedder):
         dropout: probability on x, in [0, 1).
         freeze_backbone: hold the backbone's weights and statistics still (the second stage of training).
         image_size: side of the input; None takes the backbone's own (224 for ResNet-18).
+        hidden: width of the layer (FC, batch normalisation, ReLU6: `FECTrunk`) between the backbone and x, part of the
+            backbone in all else; 0 for none, as in the paper. FECNet and AFFNet-CL have one, and what they learned of
+            emotions stands in it.
 
     Raises:
         WrongUseError: a number out of its range, an unknown backbone, no domain, a list of fewer than two classes.
@@ -125,10 +135,11 @@ class CAKE(_MultiDomainEmbedder):
         dropout: float = 0.5,
         freeze_backbone: bool = True,
         image_size: int | None = None,
+        hidden: int = 0,
     ) -> None:
         super().__init__(arguments(locals()), check_dimension("embedding_dim", embedding_dim))
         self.normalize = normalize
-        self.projection = nn.Linear(self.backbone.out_channels, embedding_dim)
+        self.projection = nn.Linear(self.width, embedding_dim)
 
     def from_features(self, maps: Tensor) -> EmbedderOutput:
         """Return embedding (B, k) and logits (J, B, C) from pooled features (B, F, 1, 1)."""
@@ -158,6 +169,7 @@ class AVK(_MultiDomainEmbedder):
         freeze_backbone: hold the backbone still.
         freeze_regressor: hold arousal and valence still; False for the first stage, in which they are learned.
         image_size: side of the input; None takes the backbone's own.
+        hidden: as for `CAKE`.
 
     Raises:
         WrongUseError: as for `CAKE`; a frozen regressor on a backbone that moves.
@@ -178,14 +190,14 @@ class AVK(_MultiDomainEmbedder):
         freeze_backbone: bool = True,
         freeze_regressor: bool = True,
         image_size: int | None = None,
+        hidden: int = 0,
     ) -> None:
         if freeze_regressor and not freeze_backbone:
             raise WrongUseError("a frozen regressor needs a frozen backbone, or what it was fitted to moves under it")
         super().__init__(arguments(locals()), 2 + check_dimension("extra_dims", extra_dims, 0))
-        features = self.backbone.out_channels
-        self.regressor = nn.Linear(features, 2).requires_grad_(not freeze_regressor)
+        self.regressor = nn.Linear(self.width, 2).requires_grad_(not freeze_regressor)
         self.frozen_regressor = freeze_regressor
-        self.projection = nn.Linear(features, extra_dims) if extra_dims else None
+        self.projection = nn.Linear(self.width, extra_dims) if extra_dims else None
 
     def from_features(self, maps: Tensor) -> EmbedderOutput:
         """Return embedding (B, 2 + k), logits (J, B, C), valence and arousal (B, 2) from features (B, F, 1, 1)."""

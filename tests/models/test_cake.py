@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exprembed import AVK, CAKE, ExpressionIndex, KNNClassifier, load_model, summarize_album
+from exprembed import AVK, CAKE, ExpressionIndex, FECNet, KNNClassifier, load_model, summarize_album
 from exprembed.errors import BadInputError, WrongUseError
 from exprembed.models import cake
 from exprembed.models.storage import load_matching
@@ -38,6 +38,20 @@ def test_pooling_is_the_mean_over_places():
     model = CAKE(**SMALL).eval()
     maps = model.backbone(faces(model))
     assert torch.allclose(model.features(faces(model))[:, :, 0, 0], maps.mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("kind", [CAKE, AVK])
+def test_hidden_layer_is_that_of_the_network_it_came_from(kind, tmp_path):
+    torch.manual_seed(0)
+    source = FECNet(backbone="resnet10_grey48", dense_channels=0, hidden=12, classes=["joy", "fear"]).eval()
+    model = kind(hidden=12, **SMALL).eval()
+    load_matching(model, source.save(tmp_path / "source"), ["backbone.", "trunk.", "regressor."])
+    due = source.trunk(source.backbone(faces(source)))
+    assert torch.allclose(model.features(faces(model))[:, :, 0, 0], due, atol=1e-5)
+    assert model.projection.in_features == model.width == 12
+    moving = {name.split(".")[0] for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert moving == {"projection", "classifiers"}
+    assert not model.train().trunk.training
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 64])
