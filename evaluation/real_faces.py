@@ -237,11 +237,8 @@ def score(faces: RealFaces, vectors: Vectors, metric: str) -> dict[str, float]:
     )
     raf = cross_validated_knn_auc(vectors["raf"], faces.raf["expression"], k=50, folds=5, seed=0, metric=metric)
     jaffe = triplet_accuracy(vectors["jaffe"], faces.jaffe_triplets, metric)
-    unit = (
-        vectors["jaffe"].div(np.linalg.norm(vectors["jaffe"], axis=1), axis=0)
-        if metric == "cosine"
-        else vectors["jaffe"]
-    )
+    own = vectors["jaffe"]
+    unit = own.div(np.linalg.norm(own, axis=1), axis=0) if metric == "cosine" else own
     leak = identity_leak(unit, faces.jaffe["subject"], faces.jaffe["expression"])
     types = [fer.by_type[name] for name in TRIPLET_TYPES]
     values = [fer.overall, *types, auc.mean, raf.mean, jaffe.overall, leak.leak, leak.odds_ratio / 100]

@@ -184,25 +184,37 @@ def test_mirrored_model_gives_a_face_and_its_mirror_image_one_vector():
 SHARES = {**SMALL, "embedding_dim": 6, "classes": ["a", "b", "c"], "shares": 0.7}
 
 
-def test_shares_beside_numpy():
-    """The head in float64, and the distance that its docstring states."""
-    torch.manual_seed(0)
-    model = FECNet(**SHARES).eval().double()
-    model.embedding.mean.normal_()
-    maps = torch.randn(6, model.backbone.out_channels, 2, 2, dtype=torch.float64)
-    with torch.no_grad():
-        hidden, found = model.trunk(maps).numpy(), model.from_features(maps).embedding.numpy()
-    logits = hidden @ model.classifier.weight.detach().numpy().T + model.classifier.bias.detach().numpy()
+def numpy_shares(logits, mean, w):
+    """Transcribe the head of FECNet(shares=w): vectors, probabilities and log odds around the average face."""
     p = np.exp(logits - logits.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
-    a = np.log(p) - np.log(p).mean(axis=1, keepdims=True) - model.embedding.mean.numpy()
+    a = np.log(p) - np.log(p).mean(axis=1, keepdims=True) - mean
     a /= np.linalg.norm(a, axis=1, keepdims=True)
-    due = np.concatenate([np.sqrt(0.7 * p), np.sqrt(0.3) * a], axis=1)
-    assert np.abs(found - due).max() < 1e-6  # both parts are taken in float32
+    return np.concatenate([np.sqrt(w * p), np.sqrt(1 - w) * a], axis=1), p, a
+
+
+def test_shares_beside_numpy():
+    """Values and gradients of the head in float64, and the distance that its docstring states."""
+    torch.manual_seed(0)
+    model = FECNet(**SHARES).eval().double()
+    mean = model.embedding.mean.normal_().numpy()
+    maps = torch.randn(6, model.backbone.out_channels, 2, 2, dtype=torch.float64)
+    found = model.from_features(maps).embedding
+    with torch.no_grad():
+        logits = model.classifier(model.trunk(maps)).numpy()
+    due, p, a = numpy_shares(logits, mean, 0.7)
+    assert np.abs(found.detach().numpy() - due).max() < 1e-6  # both parts are taken in float32
     assert np.abs(np.linalg.norm(due, axis=1) - 1).max() < 1e-12
     squared = np.square(due[:1] - due).sum(axis=1)
     hellinger = 1 - np.sqrt(p[:1] * p).sum(axis=1)  # squared
     assert np.abs(squared - (2 * 0.7 * hellinger + 0.3 * np.square(a[:1] - a).sum(axis=1))).max() < 1e-12
+
+    weights = np.random.default_rng(0).normal(size=due.shape)
+    (found * torch.from_numpy(weights)).sum().backward()
+    for j, step in enumerate(1e-6 * np.eye(3)):  # by the classifier's biases, which every face's logits share
+        above, below = (numpy_shares(logits + sign * step, mean, 0.7)[0] for sign in (1, -1))
+        slope = float((weights * (above - below)).sum()) / 2e-6
+        assert float(model.classifier.bias.grad[j]) == pytest.approx(slope, rel=1e-4, abs=1e-5)
 
 
 def test_faint_expressions_differ_by_their_odds():
