@@ -1,4 +1,4 @@
-"""Parts between a backbone and an embedding: the dense block, the FEC trunk, the normalised linear layer, what differs from a mean."""
+"""Parts between a backbone and an embedding: dense block, FEC trunk, normalised linear layer, what differs from a mean."""
 
 from __future__ import annotations
 
