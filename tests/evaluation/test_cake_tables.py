@@ -57,7 +57,7 @@ def test_copies_of_training_faces_are_not_scored(tmp_path):
 def test_the_bench_follows_the_domains(bench, domains):
     assert list(bench.cake.model["domains"]) == ["rafdb", "synthetic"]
     assert list(bench.regressor.model["domains"]) == ["synthetic"]
-    assert bench.train.shape == (len(domains.train.faces), 320, 1, 1)
+    assert bench.train.shape == (len(domains.train.faces), 256, 1, 1)
     assert bench.test.shape[0] == len(domains.test.faces)
 
 

@@ -138,7 +138,6 @@ def test_faces_without_a_class_take_no_part(root, tmp_path):
     faces["expression"] = ["fear", "anger", "bored", None, "fear", "anger"]
     torch.manual_seed(0)
     model = build_model(recipe)
-    (term,) = fit(
-        model, recipe, np.random.default_rng(0).normal(size=(6, 320, 1, 1)).astype(np.float16), FaceTable(faces)
-    )
+    features = np.random.default_rng(0).normal(size=(6, model.width, 1, 1)).astype(np.float16)
+    (term,) = fit(model, recipe, features, FaceTable(faces))
     assert int(term.facts.domain_sizes[0]) == 4
