@@ -10,7 +10,7 @@ import itertools
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,18 +18,18 @@ import numpy as np
 import typer
 
 from evaluation.cake_domains import Domains, read_domains
-from evaluation.cake_heads import Bench, Head, scores
+from evaluation.cake_heads import SHOWN, Bench, Head, Runs, over, scores
+from evaluation.cake_maps import figure_5, starts
 from exprembed.cli import script
 from exprembed.index import AVFromEmbedding
 from exprembed.metrics import concordance_cc
-from exprembed.plots import dimensionality_curve, emotion_globe, emotion_grid, emotion_map
+from exprembed.plots import dimensionality_curve
 from exprembed.report import Measure, Report, Row, Section
 from exprembed.training import load_recipe
 
 SIZES = (1, 2, 3, 4, 8, 16, 64, 512)  # figure 4: numbers of the whole representation
 EXTRA = (0, 1, 2, 4, 16, 64, 512)  # figure 2: beside the true arousal and valence
 BASELINE = 512
-SHOWN = {"ferplus": "FER+", "rafdb": "RAF-DB", "synthetic": "rendered"}
 PAPER_DATA = "AffectNet (validation), SFEW (validation) and RAF-DB (test), ResNet-18 at 224 pixels"
 TABLE_1: Mapping[str, dict[str, float]] = {
     "CAKE-3": {"AffectNet": 58.1, "SFEW": 34.1, "RAF-DB": 64.4},
@@ -46,7 +46,6 @@ TABLE_3: Mapping[str, dict[str, float]] = {
     "SFEW": {"AffectNet": 35.1, "SFEW": 34.1, "RAF-DB": 47.3},
     "RAF-DB": {"AffectNet": 51.8, "SFEW": 31.5, "RAF-DB": 64.4},
 }
-Runs = dict[str, list[Head]]
 
 
 def train_all(bench: Bench, seeds: Sequence[int], sizes: Sequence[int] = SIZES) -> tuple[Runs, str]:
@@ -71,11 +70,6 @@ def _threads() -> str:
     import torch
 
     return f"{torch.get_num_threads()} thread of torch, {os.cpu_count()} cores shared with other work"
-
-
-def over(heads: Sequence[Head], measured: Callable[[Head], float]) -> Measure:
-    """Measure each run's head."""
-    return Measure(tuple(measured(head) for head in heads))
 
 
 def table_1(bench: Bench, runs: Runs) -> Section:
@@ -188,60 +182,13 @@ def figure_4(bench: Bench, runs: Runs, spent: str, sizes: Sequence[int] = SIZES)
     )
     return Section(
         "Figure 4: multi-domain F1 over the size of the representation",
-        _data(bench),
+        bench.words,
         [str(k) for k in sizes],
         rows,
         unit="macro F1 of each domain by its own classifier, averaged by the number of scored faces, %",
         notes=[f"Steps of CAKE: {words}. {largest}", f"Figure 4's {spent}; wanted: under 300 s."],
         figures={"figure_4": figure},
     )
-
-
-def figure_5(bench: Bench, runs: Runs, resolution: int = 300) -> tuple[Section, dict[str, Any]]:
-    """Maps of the first seed; how far those of two domains agree over all seeds; and CAKE-3-Norm's globes."""
-    names, rows, figures, globes = list(bench.domains.test.domains), [], {}, {}
-    for kind in ("CAKE-3-Norm", "AV", "CAKE-2"):
-        found: dict[str, dict[str, list[float]]] = {}
-        for seed, head in enumerate(runs[kind]):
-            grids = {d: emotion_grid(head.model, d, head.embedding, resolution) for d in names}
-            for by_faces in (False, True):
-                touching = {d: grid.neighbours(by_faces=by_faces) for d, grid in grids.items()}
-                values = found.setdefault(f"{kind}, by faces" if by_faces else kind, {})
-                for d, e in itertools.combinations(names, 2):
-                    shared, either = touching[d] & touching[e], touching[d] | touching[e]
-                    values.setdefault(f"{SHOWN[d]} / {SHOWN[e]}", []).append(100 * len(shared) / max(1, len(either)))
-                for d in names:
-                    degree = {name: sum(name in pair for pair in touching[d]) for name in bench.domains.test.domains[d]}
-                    most = 100.0 * (degree["neutral"] == max(degree.values()))
-                    values.setdefault(f"neutral most, {SHOWN[d]}", []).append(most)
-                    values.setdefault(f"neutral's, {SHOWN[d]}", []).append(degree["neutral"])
-            if seed == 0:
-                for d in names:
-                    own, truth = bench.truth(d)
-                    title, axes = f"{kind}: {SHOWN[d]}", ("arousal", "valence") if kind == "AV" else None
-                    key = f"figure_5_{kind.lower()}_{d}".replace("-", "_")
-                    figures[key] = emotion_map(head.model, d, head.embedding[own], truth, resolution, title, axes)
-                    if kind == "CAKE-3-Norm":
-                        globes[f"globe_{d}"] = emotion_globe(head.model, d, head.embedding[own], truth, title=title)
-        rows += [
-            Row(name, {column: Measure(tuple(own)) for column, own in values.items()}) for name, values in found.items()
-        ]
-    section = Section(
-        "Figure 5: which classes neighbour which",
-        _data(bench),
-        list(rows[0].ours),
-        rows,
-        unit="overlap of two domains' pairs of neighbours (intersection over union), %; share of the seeds in which neutral touches "
-        "the most classes (alone or with others), %; how many classes neutral touches (of six)",
-        notes=[
-            "Two classes are neighbours where their border is at least 1 % of all borders of the map. A map covers the range of all "
-            "scored faces, places without a face included, or the whole sphere. By faces: a piece of border counts as often as faces "
-            "lie about it (nearer than a twentieth of the range).",
-            "The pictures are those of the first seed. Points are scored faces, in the colour of their label.",
-        ],
-        figures=figures,
-    )
-    return section, globes
 
 
 def valence_arousal(bench: Bench, runs: Runs, domain: str = "synthetic") -> Section:
@@ -288,7 +235,7 @@ def regressor(bench: Bench, heads: Sequence[Head]) -> Section:
         rows.append(Row(SHOWN[d], ours, n_used=int(own.sum())))
     return Section(
         "The regressor of AVk",
-        _data(bench),
+        bench.words,
         ["valence", "arousal"],
         rows,
         unit="CCC on the scored faces",
@@ -306,18 +253,11 @@ def _curve(x: Sequence[int], values: Sequence[Measure]) -> tuple[list[float], li
     return [float(k) for k in x], [v.mean for v in values], [v.std if len(v.values) > 1 else 0.0 for v in values]
 
 
-def _data(bench: Bench) -> str:
-    sizes = bench.domains.train.counts.sum(axis=1), bench.domains.test.counts.sum(axis=1)
-    return "; ".join(
-        f"{words}: {sizes[0][d]:,} faces trained, {sizes[1][d]:,} scored" for d, words in bench.domains.words.items()
-    )
-
-
 def _section(
     bench: Bench, title: str, rows: Sequence[Row], unit: str, columns: Sequence[str], notes: Sequence[str] = ()
 ) -> Section:
     return Section(
-        title, _data(bench), list(dict.fromkeys(columns)), rows, paper_data=PAPER_DATA, unit=unit, notes=notes
+        title, bench.words, list(dict.fromkeys(columns)), rows, paper_data=PAPER_DATA, unit=unit, notes=notes
     )
 
 
@@ -330,7 +270,7 @@ def run(
     if "synthetic" in bench.domains.test.domains:
         sections.append(figure_2(bench, seeds, extra=[k for k in EXTRA if k + 2 <= max(sizes) + 2]))
     maps, globes = figure_5(bench, runs, resolution)
-    sections += [figure_4(bench, runs, spent, sizes), maps]
+    sections += [figure_4(bench, runs, spent, sizes), maps, starts(bench, runs, seeds, resolution)]
     sections += [regressor(bench, runs["AV"])] if bench.regressor.model["domains"] else []
     sections += [valence_arousal(bench, runs)] if "synthetic" in bench.domains.test.domains else []
     recipe = bench.cake

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from exprembed.data import FaceTable, MultiDomain
 from exprembed.metrics import macro_f1, mean_class_accuracy
 from exprembed.models.base import Embedder
 from exprembed.models.cake import AVK
+from exprembed.report import Measure
 from exprembed.training import Recipe, cache_features, fit
 from exprembed.training.run import build_model
 
@@ -36,6 +37,10 @@ class Head:
     model: Any
     embedding: np.ndarray
     predictions: np.ndarray
+
+
+Runs = dict[str, list[Head]]
+SHOWN = {"ferplus": "FER+", "rafdb": "RAF-DB", "synthetic": "rendered"}
 
 
 @dataclass(frozen=True)
@@ -88,10 +93,18 @@ class Bench:
         fit(model, self.regressor, self.train[own], FaceTable(pd.DataFrame(faces)[own]))
         return dict(model.get_submodule("regressor").state_dict())
 
-    def head(self, seed: int, **options: Any) -> Head:  # noqa: ANN401 - the model's own arguments
-        """Train one CAKE (`embedding_dim=`, `normalize=`) or AVK (`extra_dims=`)."""
+    @property
+    def words(self) -> str:
+        """Say what the domains are, and how many faces train and are scored."""
+        sizes = self.domains.train.counts.sum(axis=1), self.domains.test.counts.sum(axis=1)
+        return "; ".join(
+            f"{words}: {sizes[0][d]:,} faces trained, {sizes[1][d]:,} scored" for d, words in self.domains.words.items()
+        )
+
+    def head(self, seed: int, start: str | None = None, **options: Any) -> Head:  # noqa: ANN401 - the model's own arguments
+        """Train one CAKE (`embedding_dim=`, `normalize=`) or AVK (`extra_dims=`), from another start if one is named."""
         recipe = copy.deepcopy(self.avk if "extra_dims" in options else self.cake)
-        recipe.seed = seed
+        recipe.seed, recipe.start = seed, start or recipe.start
         recipe.model.update(options)
         model = seeded(recipe, seed)
         if isinstance(model, AVK):
@@ -110,6 +123,7 @@ class Bench:
         recipe.model |= {"extra_dims": extra_dims, "domains": {domain: self.avk.model["domains"][domain]}}
         model: Any = seeded(recipe, seed)
         width = self.train.shape[1]
+        model.width = width + 2
         model.regressor = nn.Linear(width + 2, 2).requires_grad_(False)
         nn.init.zeros_(model.regressor.bias)
         model.regressor.weight.copy_(torch.eye(2, width + 2).roll(width, dims=1))
@@ -142,6 +156,11 @@ class Bench:
         sizes = self.domains.test.counts.sum(axis=1)
         values = [self.scores(head, name, name)["F1"] for name in sizes.index]
         return float(np.average(values, weights=sizes))
+
+
+def over(heads: Sequence[Head], measured: Callable[[Head], float]) -> Measure:
+    """Measure each run's head."""
+    return Measure(tuple(measured(head) for head in heads))
 
 
 def scores(truth: np.ndarray, guess: np.ndarray, classes: tuple[str, ...]) -> dict[str, float]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -97,6 +98,10 @@ class Embedder(nn.Module):
     def frozen_modules(self) -> Iterator[nn.Module]:
         """Yield the parts that `frozen` holds still."""
         yield from ()
+
+    def start(self, maps: np.ndarray, labels: np.ndarray, domains: np.ndarray) -> None:
+        """Set new layers from a frozen backbone's maps before training; models that can override it."""
+        raise WrongUseError(f"{type(self).__name__} has no linear start; CAKE and AVK have (say start: drawn)")
 
     def forward(self, images: Tensor) -> EmbedderOutput:
         """Return the output for what `preprocess` gave; anything else raises BadInputError with the fix."""

@@ -17,6 +17,7 @@ from exprembed.models import MODELS
 from exprembed.models.backbones import create_backbone
 from exprembed.models.base import Embedder, EmbedderOutput, arguments, check_dimension
 from exprembed.models.heads import FECTrunk
+from exprembed.models.linear_start import Affine, linear_scores, squeezed
 
 # The paper's three data sets and its seven classes.
 PAPER_DOMAINS: Mapping[str, Classes] = {"affectnet": 7, "rafdb": 7, "sfew": 7}
@@ -29,6 +30,7 @@ class _MultiDomainEmbedder(Embedder):
     """
 
     known: Tensor
+    projection: nn.Linear | None
 
     def __init__(self, config: dict[str, Any], embedding_dim: int) -> None:
         if not 0 <= config["dropout"] < 1:
@@ -68,6 +70,40 @@ class _MultiDomainEmbedder(Embedder):
         masked: Tensor = scores.masked_fill(~self.known[:, None], -torch.inf)
         return masked
 
+    def given(self) -> Affine:
+        """Return the coordinates before the learned ones, as they follow from x (float64); none here."""
+        return Affine(np.zeros((0, self.width)), np.zeros(0))
+
+    @torch.no_grad()
+    def start(self, maps: np.ndarray, labels: np.ndarray, domains: np.ndarray) -> None:
+        """Start from the best linear classifiers of each domain, squeezed into the embedding (`linear_start`).
+
+        The paper draws its weights. With two or three coordinates that leads each seed to another arrangement of the
+        classes, most of them poor; this start leads all to one that fits the training faces better than most.
+        Coordinates beyond the rank of the classifiers' scores stay as drawn, and have no part in the scores at first.
+
+        Args:
+            maps: (n, F, 1, 1) of the frozen backbone (`features`).
+            labels: (n,) class names; faces of a class that their domain lacks take no part.
+            domains: (n,) data sets.
+
+        Raises:
+            BadInputError: other shapes; faces of fewer than two classes in a domain.
+        """
+        x, y, j = np.asarray(maps, np.float32).reshape(len(maps), -1), np.asarray(labels, str), np.asarray(domains, str)
+        if x.shape != (len(y), self.width) or y.shape != j.shape:
+            shapes = f"{np.shape(maps)}, {y.shape} and {j.shape}"
+            raise BadInputError(f"maps (n, {self.width}, 1, 1), labels (n,) and domains (n,) are due; got {shapes}")
+        given = self.given()
+        scores, weight = linear_scores(x, y, j, self.domains, self.classes)
+        learned, reading = squeezed(scores, given, x, weight, self.embedding_dim - len(given.offset))
+        nn.init.zeros_(self.classifiers.weight)
+        for layer, part in ((self.classifiers, reading), (self.projection, learned)):
+            if layer is not None:
+                rows, columns = part.slope.shape
+                layer.weight[:rows, :columns] = torch.as_tensor(part.slope)
+                layer.bias[:rows] = torch.as_tensor(part.offset)
+
     def classify(self, vectors: Any, domain: str) -> np.ndarray:  # noqa: ANN401 - anything that an array is made of
         """Return the class that a domain's classifier gives to embeddings (n, d): (n,) str.
 
@@ -99,7 +135,8 @@ class CAKE(_MultiDomainEmbedder):
 
     Paper: Kervadec et al., "CAKE: Compact and Accurate K-dimensional representation of Emotion", BMVC Workshops 2018,
     section 2.2 and figure 3. Deviation: domains may have different classes; a class that a domain lacks scores -inf
-    there. The paper does not say where dropout stands (ours: on x) nor how strong it is.
+    there. The paper does not say where dropout stands (ours: on x) nor how strong it is. It draws all weights; here
+    `start` may find them.
 
     Args:
         embedding_dim: k, 3 in the paper's best compact model.
@@ -139,7 +176,7 @@ class CAKE(_MultiDomainEmbedder):
     ) -> None:
         super().__init__(arguments(locals()), check_dimension("embedding_dim", embedding_dim))
         self.normalize = normalize
-        self.projection = nn.Linear(self.width, embedding_dim)
+        self.projection: nn.Linear = nn.Linear(self.width, embedding_dim)
 
     def from_features(self, maps: Tensor) -> EmbedderOutput:
         """Return embedding (B, k) and logits (J, B, C) from pooled features (B, F, 1, 1)."""
@@ -198,6 +235,11 @@ class AVK(_MultiDomainEmbedder):
         self.regressor = nn.Linear(self.width, 2).requires_grad_(not freeze_regressor)
         self.frozen_regressor = freeze_regressor
         self.projection = nn.Linear(self.width, extra_dims) if extra_dims else None
+
+    def given(self) -> Affine:
+        """Return arousal and valence."""
+        weight, bias = (part.detach().cpu().double().numpy() for part in (self.regressor.weight, self.regressor.bias))
+        return Affine(weight[::-1], bias[::-1])
 
     def from_features(self, maps: Tensor) -> EmbedderOutput:
         """Return embedding (B, 2 + k), logits (J, B, C), valence and arousal (B, 2) from features (B, F, 1, 1)."""

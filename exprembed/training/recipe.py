@@ -15,6 +15,7 @@ from exprembed.errors import BadInputError, WrongUseError, unknown_name
 # The names alone: reading a recipe loads no torch.
 OPTIMIZERS = ("adam", "adamw", "muon", "nesterov", "sgd")
 SCHEDULES = ("constant", "cosine", "inverse")
+STARTS = ("drawn", "linear")
 SAMPLERS = ("balanced", "triplets", "vote_triplets")
 TARGETS = (
     "triplets",
@@ -100,6 +101,7 @@ class Recipe:
         objectives: the terms of the loss.
         init: weights that the model starts from; None starts from scratch.
         init_parts: what it takes of them, by the start of their names.
+        start: how new layers start: "drawn", or "linear" (`Embedder.start`, from the maps of a frozen backbone).
         data: which faces train.
         sampler: `kind` (balanced, triplets, vote_triplets) and its arguments; "balanced" also takes `by`, the column whose
             values it balances (the classes' own unless given), and `bins` for a column of numbers (see `column_groups`).
@@ -129,6 +131,7 @@ class Recipe:
     about: str = ""
     init: str | None = None
     init_parts: list[str] = field(default_factory=lambda: ["backbone.", "trunk.", "regressor."])
+    start: str = "drawn"
     data: DataPlan = field(default_factory=DataPlan)
     sampler: dict[str, Any] = field(default_factory=lambda: {"kind": "balanced", "batch_size": 96})
     augmentation: dict[str, Any] | None = field(default_factory=dict)
@@ -152,6 +155,7 @@ class Recipe:
         choices: list[tuple[str, Any, tuple[str, ...]]] = [
             ("optimizer", self.optimizer, OPTIMIZERS),
             ("schedule", self.schedule, SCHEDULES),
+            ("start", self.start, STARTS),
         ]
         choices += [("sampler", self.sampler.get("kind"), SAMPLERS), ("missing", self.data.missing, ("error", "skip"))]
         for plan in self.objectives:

@@ -92,6 +92,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
     inputs = load_inputs(recipe, model, faces)
     steps = make_steps(recipe, model, inputs[kept], FaceTable(faces[kept]), triplets)
     module = TrainingModule(model, recipe, steps, _watch(inputs[watched], faces[watched]))
+    _start(recipe, model, inputs[kept], FaceTable(faces[kept]))
     write_json(folder / "recipe.json", recipe.to_dict())
     every = min(recipe.check_every, recipe.steps)
     saver = ModelCheckpoint(folder / "checkpoints", save_last=True, every_n_train_steps=every, save_top_k=0)
@@ -138,10 +139,22 @@ def fit(model: Embedder, recipe: Recipe, inputs: np.ndarray, faces: FaceTable) -
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     module = TrainingModule(model, recipe, make_steps(recipe, model, inputs, faces))
+    _start(recipe, model, inputs, faces)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
     _trainer(recipe, **quiet).fit(module)
     model.cpu().eval()
     return module.terms
+
+
+def _start(recipe: Recipe, model: Embedder, inputs: np.ndarray, faces: FaceTable) -> None:
+    if recipe.start == "linear":
+        if not model.frozen or recipe.augmentation is not None:
+            raise WrongUseError(
+                "start: linear stands on a frozen backbone's maps: freeze it and say augmentation: null, or say start: drawn"
+            )
+        # pandas cuts every string to one letter where a missing one is among them.
+        names = _labels(recipe, faces).astype(object).fillna("").to_numpy(str)
+        model.start(inputs, names, faces["dataset"].to_numpy(str))
 
 
 def _trainer(recipe: Recipe, **options: Any) -> Any:  # noqa: ANN401 - Lightning's

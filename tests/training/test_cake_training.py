@@ -103,7 +103,7 @@ def test_fit_is_the_loop_of_train(root, tmp_path):
 
 def test_end_to_end_moves_the_backbone(root, tmp_path):
     quick = ["sizes={}", "augmentation={erase: 1.0, erase_sides: [0.2, 0.2]}", "data.synthetic=0"]
-    domains = ["model.domains={ferplus: 7, rafdb: 7}", "model.freeze_backbone=false"]
+    domains = ["model.domains={ferplus: 7, rafdb: 7}", "model.freeze_backbone=false", "start=drawn"]
     recipe = small("cake-small", root, *quick, *domains)
     before = build_model(recipe).state_dict()
     after = train(recipe, tmp_path / "run", progress=False).model.state_dict()
