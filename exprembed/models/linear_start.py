@@ -48,7 +48,7 @@ def linear_scores(
         found = sorted(set(labels[own]))
         if len(found) < 2:
             raise BadInputError(
-                f"linear classifiers need faces of two classes in each domain; {domain!r} has {found or 'none'}"
+                f"linear classifiers need faces of two classes in each domain; {domain!r} has {', '.join(found) or 'none'}"
             )
         weight[own] = compute_sample_weight("balanced", labels[own])
         fitted = LogisticRegression(C=_STRENGTH, class_weight="balanced").fit(x[own], labels[own])

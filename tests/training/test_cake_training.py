@@ -128,6 +128,18 @@ def test_runs_refuse(root, tmp_path):
         train(small("cake-small", root, other), tmp_path, progress=False)
     with pytest.raises(WrongUseError, match="multi_domain needs domains"):
         train(small("cake-small", root, "data.options.domains={}"), tmp_path, progress=False)
+    with pytest.raises(WrongUseError, match="say start: drawn"):
+        train(small("cake-small", root, "model.freeze_backbone=false"), tmp_path, progress=False)
+
+
+def test_a_linear_start_is_for_models_that_have_one(root, tmp_path):
+    model = "model={name: affnet_cl, backbone: resnet10_grey48, dense_channels: 0, hidden: 8, freeze_backbone: true}"
+    objective = "objectives=[{loss: CrossEntropyLoss, input: logits, target: labels}]"
+    recipe = small(
+        "cake-small", root, model, objective, "data.dataset=ferplus", f"data.path={root}/ferplus", "data.options={}"
+    )
+    with pytest.raises(WrongUseError, match="AFFNetCL has no linear start"):
+        train(recipe, tmp_path, progress=False)
 
 
 def test_faces_without_a_class_take_no_part(root, tmp_path):
