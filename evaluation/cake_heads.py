@@ -19,6 +19,7 @@ from exprembed.data import FaceTable, MultiDomain
 from exprembed.metrics import macro_f1, mean_class_accuracy
 from exprembed.models.base import Embedder
 from exprembed.models.cake import AVK
+from exprembed.progress import progress
 from exprembed.report import Measure
 from exprembed.training import Recipe, cache_features, fit
 from exprembed.training.run import build_model
@@ -76,12 +77,17 @@ class Bench:
         for plan, own in zip(plans, (list(names), list(names), felt), strict=True):
             plan.model["domains"] = {name: names[name] for name in own}
         model = build_model(plans[0])
-        maps = [
-            np.concatenate(
-                [np.array(cache_features(model, FaceTable(_rows(side, name)), cache)) for name in side.domains]
-            )
-            for side in (domains.train, domains.test)
-        ]
+        sides = (domains.train, domains.test)
+        with progress("features", sum(len(side.faces) for side in sides)) as advance:
+            maps = [
+                np.concatenate(
+                    [
+                        np.array(cache_features(model, FaceTable(_rows(side, name)), cache, advance))
+                        for name in side.domains
+                    ]
+                )
+                for side in sides
+            ]
         return cls(domains, maps[0], maps[1], *plans)
 
     @cached_property

@@ -31,6 +31,7 @@ from exprembed.index import KNNClassifier
 from exprembed.metrics import mean_class_accuracy, triplet_accuracy
 from exprembed.models.base import Embedder
 from exprembed.plots import embedding_map
+from exprembed.progress import progress
 from exprembed.report import Report, Row, Section
 from exprembed.training import Recipe, TrainingResult, cache_features, load_recipe, train
 from exprembed.training.recipe import ObjectivePlan
@@ -152,7 +153,8 @@ def recipe_of(base: Recipe, trial: Trial, weight: float, seed: int, table: Path)
 
 def outputs(model: Embedder, faces: FaceTable) -> tuple[np.ndarray, np.ndarray]:
     """Return penultimate layer (n, d) and logits (n, C), from the cached maps of the trunk."""
-    maps = cache_features(model, faces)
+    with progress("features", len(faces)) as advance:
+        maps = cache_features(model, faces, advance=advance)
     parts = []
     with torch.inference_mode():
         for start in range(0, len(maps), 512):

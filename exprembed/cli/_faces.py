@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from exprembed.cli._common import progress
 from exprembed.errors import BadInputError, MissingExtraError, WrongUseError, unknown_name
 from exprembed.files import Skipped
+from exprembed.progress import progress
 
 if TYPE_CHECKING:
     import numpy as np

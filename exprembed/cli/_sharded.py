@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exprembed import __version__
-from exprembed.cli._common import progress
 from exprembed.cli._faces import (
     Embedded,
     FaceOptions,
@@ -21,6 +20,7 @@ from exprembed.cli._faces import (
 )
 from exprembed.cli._vectors import is_vector_file
 from exprembed.errors import BadInputError, WrongUseError
+from exprembed.progress import progress
 
 if TYPE_CHECKING:
     from exprembed.index import ExpressionIndex

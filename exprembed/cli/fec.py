@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from exprembed.cli._common import JsonOption, clean_stdout, end, list_skipped, progress, show, table
+from exprembed.cli._common import JsonOption, clean_stdout, end, list_skipped, show, table
 from exprembed.errors import WrongUseError
 from exprembed.files import Skipped
+from exprembed.progress import progress
 
 fec_app = typer.Typer(
     no_args_is_help=True, help="Google's facial expression comparisons (FEC): fetch faces, count triplets."

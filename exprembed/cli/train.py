@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from exprembed.cli._common import JsonOption, ModelOption, clean_stdout, peak_memory_mib, progress, show, table
+from exprembed.cli._common import JsonOption, ModelOption, clean_stdout, peak_memory_mib, show, table
 from exprembed.errors import WrongUseError
+from exprembed.progress import progress
 
 if TYPE_CHECKING:
     from exprembed.data.tables import FaceTable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -11,11 +12,16 @@ from exprembed.data.tables import FaceTable
 from exprembed.errors import WrongUseError
 
 
-def held_out(faces: FaceTable, share: float) -> np.ndarray:
+def held_out(faces: FaceTable, share: float, advance: Callable[[int], None] = lambda _: None) -> np.ndarray:
     """Say which faces a share of all holds out: (n,) bool, a function of each face's pixels alone.
 
     Exact copies of a picture stay together, two stages of a method hold out the same faces, and a larger share holds out
     the same and more.
+
+    Args:
+        faces: paths of pictures.
+        share: in [0, 1].
+        advance: called with 1 as each picture has been looked at.
 
     Raises:
         WrongUseError: a share outside [0, 1].
@@ -25,8 +31,12 @@ def held_out(faces: FaceTable, share: float) -> np.ndarray:
         raise WrongUseError(f"share must be in [0, 1]; got {share}")
     if share == 0:
         return np.zeros(len(faces), bool)
-    digests = (picture_digest(path) for path in faces["path"])
-    return np.asarray([int.from_bytes(digest[:4]) / 2**32 for digest in digests]) < share
+    places = np.empty(len(faces))
+    for row, path in enumerate(faces["path"]):
+        places[row] = int.from_bytes(picture_digest(path)[:4]) / 2**32
+        advance(1)
+    held: np.ndarray = places < share
+    return held
 
 
 def picture_digest(path: str) -> bytes:

@@ -7,7 +7,7 @@ class, valence, arousal, distances and the truth of triplets are functions of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,9 @@ __all__ = [
 _BATCH = 32  # faces drawn at once, which bounds the memory
 
 
-def render_faces(n: int, subjects: int, seed: int, size: int = 112) -> tuple[Array, FaceTable]:
+def render_faces(
+    n: int, subjects: int, seed: int, size: int = 112, advance: Callable[[int], None] = lambda _: None
+) -> tuple[Array, FaceTable]:
     """Draw n portraits of some subjects with all eight expressions, and their exact labels.
 
     Row i shows subject i mod `subjects`. The first `subjects` rows are the subjects' references: truly neutral faces
@@ -60,6 +62,7 @@ def render_faces(n: int, subjects: int, seed: int, size: int = 112) -> tuple[Arr
         subjects: number of people, at least 1.
         seed: every pixel and number is a function of the arguments and this seed, a whole number >= 0.
         size: width and height in pixels, 32 to 1024.
+        advance: called with the number of faces drawn after each batch.
 
     Returns:
         The images, (n, size, size, 3) uint8 RGB, and their FaceTable with: `path` (a stable name as
@@ -98,7 +101,7 @@ def render_faces(n: int, subjects: int, seed: int, size: int = 112) -> tuple[Arr
     scenes = [scene_looks(np.random.default_rng([seed, 2, row])) for row in range(n)]
     looks = _columns([people[row % subjects] | scenes[row] for row in range(n)])
     ids = [f"synthetic-{seed}-{row:06d}" for row in range(n)]
-    images, labels = _draw(units, lean, looks, size)
+    images, labels = _draw(units, lean, looks, size, advance)
     owner = np.arange(n) % subjects
     labels |= _origin(seed, owner) | {
         "path": [f"synthetic/{seed}/{row:06d}.png" for row in range(n)],
@@ -298,7 +301,9 @@ def _subject(seed: int, subject: int) -> dict[str, float]:
     return subject_looks(np.random.default_rng([seed, 0, subject]))
 
 
-def _draw(units: Array, lean: Array, looks: dict[str, Array], size: int) -> tuple[Array, dict[str, Any]]:
+def _draw(
+    units: Array, lean: Array, looks: dict[str, Array], size: int, advance: Callable[[int], None] = lambda _: None
+) -> tuple[Array, dict[str, Any]]:
     """Draw the faces; return the images and those columns that follow from expression and scene."""
     by_number = {number: units[:, column] for column, number in enumerate(ACTION_UNITS)}
     images = np.empty((len(units), size, size, 3), np.uint8)
@@ -310,6 +315,7 @@ def _draw(units: Array, lean: Array, looks: dict[str, Array], size: int) -> tupl
         curves = face_curves(some_units, lean[part], some, size)
         landmarks[part] = curves["landmarks"]
         images[part] = draw_faces(curves, some_units, lean[part], some, size)
+        advance(len(landmarks[part]))
     low, high = np.clip(landmarks.min(axis=1), 0, size - 1), np.clip(landmarks.max(axis=1), 1, size)
     feelings = valence_arousal(units, lean)
     labels: dict[str, Any] = dict(zip(AU_COLUMNS, units.T, strict=True))

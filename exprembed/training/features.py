@@ -55,6 +55,8 @@ def cache_features(
                     advance(len(block))
             if maps is not None:
                 maps.flush()
+    elif advance:
+        advance(len(faces))
     stored: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     return stored
 

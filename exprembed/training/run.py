@@ -23,6 +23,7 @@ from exprembed.files import write_json
 from exprembed.models import create_model
 from exprembed.models.base import Embedder
 from exprembed.models.storage import load_matching
+from exprembed.progress import progress as shown_progress
 from exprembed.training.recipe import DataPlan, Recipe
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
         recipe: see `load_recipe`.
         out: the run's folder: recipe.json, logs, checkpoints/last.ckpt, <name>.safetensors + .json.
         resume: continue from checkpoints/last.ckpt; without one, WrongUseError.
-        progress: show Lightning's progress bar.
+        progress: show how far reading, rendering and caching have come, and Lightning's bar.
 
     Raises:
         BadInputError: the data cannot be read or do not fit the recipe.
@@ -83,13 +84,13 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
     lightning.seed_everything(recipe.seed, verbose=False)
     faces, triplets = read_faces(recipe.data)
     model = build_model(recipe, faces)
-    kept, watched = _split(faces, recipe.data.holdout)
+    kept, watched = _split(faces, recipe.data.holdout, not progress)
     if recipe.data.synthetic:
-        faces = _with_synthetic(faces, recipe.data.synthetic, folder / "synthetic")
+        faces = _with_synthetic(faces, recipe.data.synthetic, folder / "synthetic", not progress)
         # Rendered faces are easy: watched, they would flatter the score.
         kept = np.append(kept, np.ones(len(faces) - len(kept), bool))
         watched = np.append(watched, np.zeros(len(faces) - len(watched), bool))
-    inputs = load_inputs(recipe, model, faces)
+    inputs = load_inputs(recipe, model, faces, not progress)
     steps = make_steps(recipe, model, inputs[kept], FaceTable(faces[kept]), triplets)
     module = TrainingModule(model, recipe, steps, _watch(inputs[watched], faces[watched]))
     _start(recipe, model, inputs[kept], FaceTable(faces[kept]))
@@ -222,11 +223,12 @@ def read_faces(plan: DataPlan) -> tuple[FaceTable, TripletTable | None]:
 _SYNTHETIC_SEED = 710_000
 
 
-def _with_synthetic(faces: FaceTable, n: int, folder: Path) -> FaceTable:
+def _with_synthetic(faces: FaceTable, n: int, folder: Path, quiet: bool = True) -> FaceTable:
     """Add rendered faces as files in `folder`, each with ten votes on its expression where the others carry votes."""
     from exprembed.data.synthetic import render_faces, save_faces
 
-    images, table = render_faces(n, subjects=max(1, n // 10), seed=_SYNTHETIC_SEED)
+    with shown_progress("rendering", n, quiet) as advance:
+        images, table = render_faces(n, subjects=max(1, n // 10), seed=_SYNTHETIC_SEED, advance=advance)
     rendered = pd.DataFrame(save_faces(images, table, folder))
     for column in (name for name in faces.columns if str(name).startswith("votes_")):
         rendered[column] = 10 * (rendered["expression"] == str(column).removeprefix("votes_"))
@@ -236,13 +238,15 @@ def _with_synthetic(faces: FaceTable, n: int, folder: Path) -> FaceTable:
     return FaceTable(pd.concat([pd.DataFrame(faces)[shared], rendered[shared]]))
 
 
-def load_inputs(recipe: Recipe, model: Embedder, faces: FaceTable) -> np.ndarray:
+def load_inputs(recipe: Recipe, model: Embedder, faces: FaceTable, quiet: bool = True) -> np.ndarray:
     """Return what steps index: crops in memory, or the frozen backbone's maps where nothing varies its input."""
     if model.frozen and recipe.augmentation is None:
         from exprembed.training.features import cache_features
 
-        return cache_features(model, faces)
-    return load_pixels(faces, model.preprocessing.size, model.preprocessing.channels)
+        with shown_progress("features", len(faces), quiet) as advance:
+            return cache_features(model, faces, advance=advance)
+    with shown_progress("reading faces", len(faces), quiet) as advance:
+        return load_pixels(faces, model.preprocessing.size, model.preprocessing.channels, advance)
 
 
 def make_steps(
@@ -304,13 +308,14 @@ def _call(cls: Callable[..., Sampler], *arguments: Any, **options: Any) -> Sampl
         raise WrongUseError(f"the recipe's sampler: {error}") from error
 
 
-def _split(faces: FaceTable, holdout: float) -> tuple[np.ndarray, np.ndarray]:
+def _split(faces: FaceTable, holdout: float, quiet: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Part faces by their picture, so that exact copies stay on one side: (n,) kept and (n,) held out, bool.
 
     The picture's own pixels decide, not what a recipe makes of them, so that the stages of a method hold out the same
     faces: otherwise a trunk has trained on what its head is watched on.
     """
-    held = held_out(faces, holdout)
+    with shown_progress("holding faces out", len(faces), quiet or holdout == 0) as advance:
+        held = held_out(faces, holdout, advance)
     return ~held, held
 
 

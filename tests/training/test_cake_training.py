@@ -1,6 +1,7 @@
 """CAKE and AVK through the one training loop: several data sets, two stages, cached features."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -70,6 +71,19 @@ def test_cake_trains_on_three_domains(root, tmp_path):
     card = json.loads(result.weights.with_suffix(".json").read_text())
     assert str(root) not in json.dumps(card)
     assert len(list((tmp_path / "cache").glob("features-*.npy"))) == 1
+
+
+def test_a_run_says_how_far_it_is(root, tmp_path, capsys):
+    """Rendering and reading the faces takes minutes where there are many; without a terminal there are lines."""
+    recipe = small("cake-small", root, "data.holdout=0.1")
+    train(recipe, tmp_path / "run", progress=True)
+    said = capsys.readouterr().err
+    faces = int(re.search(r"holding faces out: (\d+) of \1 ", said)[1])
+    assert "rendering: 32 of 32 " in said
+    kept = re.search(r"features: (\d+) of (\d+) ", said)
+    assert int(kept[1]) == int(kept[2]) == faces + 32
+    train(recipe, tmp_path / "again", progress=False)
+    assert not re.search("holding|rendering|features:", capsys.readouterr().err)
 
 
 def test_avk_in_two_stages(root, tmp_path):
