@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,10 +32,9 @@ def figure_5(bench: Bench, runs: Runs, resolution: int = 300) -> tuple[Section, 
                     shared, either = touching[d] & touching[e], touching[d] | touching[e]
                     values.setdefault(f"{SHOWN[d]} / {SHOWN[e]}", []).append(100 * len(shared) / max(1, len(either)))
                 for d in names:
-                    degree = {name: sum(name in pair for pair in touching[d]) for name in bench.domains.test.domains[d]}
-                    most = 100.0 * (degree["neutral"] == max(degree.values()))
-                    values.setdefault(f"neutral most, {SHOWN[d]}", []).append(most)
-                    values.setdefault(f"neutral's, {SHOWN[d]}", []).append(degree["neutral"])
+                    own, most = _neutral(touching[d])
+                    values.setdefault(f"neutral most, {SHOWN[d]}", []).append(100.0 * (own == most))
+                    values.setdefault(f"neutral's, {SHOWN[d]}", []).append(own)
             if seed == 0:
                 for d in names:
                     own, truth = bench.truth(d)
@@ -99,7 +99,12 @@ def starts(bench: Bench, runs: Runs, seeds: Sequence[int], resolution: int = 300
     )
 
 
+def _neutral(pairs: set[tuple[str, str]]) -> tuple[int, int]:
+    """Return how many classes neutral touches, and how many the class touches that touches the most."""
+    touched = Counter(itertools.chain.from_iterable(pairs))
+    return touched["neutral"], max(touched.values(), default=0)
+
+
 def _neutral_most(head: Head, domain: str, resolution: int) -> float:
-    pairs = emotion_grid(head.model, domain, head.embedding, resolution).neighbours()
-    degree = {name: sum(name in pair for pair in pairs) for name in head.model.domains[domain]}
-    return 100.0 * (degree["neutral"] == max(degree.values()))
+    own, most = _neutral(emotion_grid(head.model, domain, head.embedding, resolution).neighbours())
+    return 100.0 * (own == most)

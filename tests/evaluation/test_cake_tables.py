@@ -121,3 +121,11 @@ def test_report(bench, tmp_path):
     folder = report.write(tmp_path)
     assert Report.from_json((folder / "report.json").read_text()).title == report.title
     assert (folder / "figure_4.png").is_file()
+
+
+def test_neutrals_neighbours_are_counted():
+    from evaluation.cake_maps import _neutral
+
+    assert _neutral({("anger", "neutral"), ("neutral", "sadness"), ("anger", "sadness")}) == (2, 2)
+    assert _neutral({("anger", "fear"), ("anger", "sadness"), ("anger", "neutral")}) == (1, 3)
+    assert _neutral(set()) == (0, 0)
