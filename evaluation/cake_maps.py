@@ -12,6 +12,7 @@ import numpy as np
 from evaluation.cake_heads import SHOWN, Bench, Head, Runs, over
 from exprembed.plots import emotion_globe, emotion_grid, emotion_map
 from exprembed.report import Measure, Row, Section
+from exprembed.training.recipe import STARTS
 
 
 def figure_5(bench: Bench, runs: Runs, resolution: int = 300) -> tuple[Section, dict[str, Any]]:
@@ -68,7 +69,7 @@ def figure_5(bench: Bench, runs: Runs, resolution: int = 300) -> tuple[Section, 
 
 
 def starts(bench: Bench, runs: Runs, seeds: Sequence[int], resolution: int = 300) -> Section:
-    """The heads as their recipe starts them, and the same from drawn weights."""
+    """The heads as their recipe starts them, and from the other start."""
     from rich.progress import track
 
     kinds: dict[str, dict[str, Any]] = {
@@ -77,9 +78,10 @@ def starts(bench: Bench, runs: Runs, seeds: Sequence[int], resolution: int = 300
         "CAKE-3": {"embedding_dim": 3},
     }
     names, rows = list(bench.domains.test.domains), []
-    for name, options in track(kinds.items(), "drawn starts"):
-        drawn = [bench.head(seed, start="drawn", **options) for seed in seeds]
-        for start, heads in ((bench.cake.start, runs[name]), ("drawn", drawn)):
+    (other,) = set(STARTS) - {bench.cake.start}
+    for name, options in track(kinds.items(), f"{other} starts"):
+        others = [bench.head(seed, start=other, **options) for seed in seeds]
+        for start, heads in ((bench.cake.start, runs[name]), (other, others)):
             ours = {f"{SHOWN[d]} F1": over(heads, lambda one, d=d: bench.scores(one, d, d)["F1"]) for d in names}
             if name != "CAKE-3":  # three dimensions without a length have no map
                 ours |= {

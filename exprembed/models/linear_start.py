@@ -51,7 +51,7 @@ def linear_scores(
                 f"linear classifiers need faces of two classes in each domain; {domain!r} has {', '.join(found) or 'none'}"
             )
         weight[own] = compute_sample_weight("balanced", labels[own])
-        fitted = LogisticRegression(C=_STRENGTH, class_weight="balanced").fit(x[own], labels[own])
+        fitted = LogisticRegression(C=_STRENGTH, class_weight="balanced", max_iter=1000).fit(x[own], labels[own])
         # Of two classes scikit-learn gives one row: the second's score less the first's.
         parts = np.array([[-0.5], [0.5]]) if len(found) == 2 else np.eye(len(found)) - 1 / len(found)
         rows = [list(classes).index(name) for name in found]

@@ -114,9 +114,10 @@ def test_with_room_enough_the_model_starts_as_the_classifiers(make):
         columns = [model.classes.index(name) for name in names]
         assert np.allclose(found[:, i, columns], wanted[:, i, columns], atol=1e-3)
     # Two domains of three classes are scores of rank 4; what lies beyond stays as drawn and is not listened to.
-    left = 4 - (model.embedding_dim - len(before))
-    assert torch.equal(model.projection.weight[left + 2 :], before[left + 2 :])
-    assert not model.classifiers.weight[:, model.embedding_dim - len(before) + 4 :].any()
+    given = model.embedding_dim - len(before)
+    assert not torch.equal(model.projection.weight[:4], before[:4])
+    assert torch.equal(model.projection.weight[4:], before[4:])
+    assert not model.classifiers.weight[:, given + 4 :].any()
 
 
 def test_a_started_model_knows_more_than_a_drawn_one():
