@@ -177,10 +177,20 @@ def test_globe(tmp_path):
     points = unit(60)
     labels = [None if i % 6 == 0 else str(name) for i, name in enumerate(Caps().classify(points, "any"))]
     figure = plots.emotion_globe(Caps(), "any", points, labels, resolution=40, max_points=30)
-    surface, *scatters = figure.data
-    assert np.asarray(surface.surfacecolor).shape == np.asarray(surface.x).shape == (21, 41)
-    radius = np.sqrt(np.asarray(surface.x) ** 2 + np.asarray(surface.y) ** 2 + np.asarray(surface.z) ** 2)
-    assert np.abs(radius - 1).max() < 1e-9
+    mesh, *scatters = figure.data
+    corners = np.stack([mesh.x, mesh.y, mesh.z], axis=1)
+    assert np.abs(np.linalg.norm(corners, axis=1) - 1).max() < 1e-9
+    # Two triangles a cell of 20 x 40, each of its class's colour and of no other.
+    middles = corners[np.stack([mesh.i, mesh.j, mesh.k], axis=1)].mean(axis=1)
+    assert len(middles) == len(mesh.facecolor) == 2 * 20 * 40
+    named = Caps().classify(middles / np.linalg.norm(middles, axis=1, keepdims=True), "any")
+    shown = {}
+    for name, color in zip(named, mesh.facecolor, strict=True):
+        shown.setdefault(name, []).append(color)
+    usual = {name: max(set(colors), key=colors.count) for name, colors in shown.items()}
+    assert len(set(usual.values())) == len(set(mesh.facecolor)) == 3
+    for name, colors in shown.items():
+        assert colors.count(usual[name]) > 0.9 * len(colors)
     assert sum(len(scatter.x) for scatter in scatters) == 30
     assert {scatter.name for scatter in scatters} == {"happiness", "neutral", "sadness", "no label"}
     figure.write_html(tmp_path / "globe.html", include_plotlyjs="cdn")

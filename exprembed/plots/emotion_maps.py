@@ -225,7 +225,7 @@ def emotion_globe(
     domain: str,
     vectors: np.ndarray | pd.DataFrame,
     labels: Sequence[str] | pd.Series | None = None,
-    resolution: int = 180,
+    resolution: int = 240,
     title: str = "",
     max_points: int = 2000,
     seed: int = 0,
@@ -260,22 +260,24 @@ def emotion_globe(
     if len(names) != len(points):
         raise BadInputError(f"{len(points)} vectors but {len(names)} labels; one label a vector is due")
     grid = emotion_grid(model, domain, points, resolution)
-    classes, codes = np.unique(grid.classes, return_inverse=True)
-    # One cell more than the grid closes the sphere at the seam and at the poles.
-    phi = np.linspace(-np.pi, np.pi, grid.classes.shape[1] + 1)
-    theta = np.linspace(0, np.pi, grid.classes.shape[0] + 1)
-    shown = np.pad(codes.reshape(grid.classes.shape), ((0, 1), (0, 1)), mode="edge")
-    steps = np.repeat(np.arange(len(classes) + 1) / len(classes), 2)[1:-1]
-    scale = [[float(step), expression_color(str(classes[i // 2]))] for i, step in enumerate(steps)]
-    sphere = go.Surface(
-        x=np.outer(np.sin(theta), np.cos(phi)), y=np.outer(np.sin(theta), np.sin(phi)),
-        z=np.outer(np.cos(theta), np.ones_like(phi)), surfacecolor=shown, colorscale=scale, cmin=-0.5,
-        cmax=len(classes) - 0.5, showscale=False, opacity=0.75, hoverinfo="skip",
-        lighting={"ambient": 0.9, "diffuse": 0.2},
+    rows, columns = grid.classes.shape
+    # One corner more than cells closes the sphere at the seam and at the poles.
+    phi, theta = np.meshgrid(np.linspace(-np.pi, np.pi, columns + 1), np.linspace(0, np.pi, rows + 1))
+    corner = np.arange(phi.size).reshape(phi.shape)
+    one, right, below, far = (
+        part.ravel() for part in (corner[:-1, :-1], corner[:-1, 1:], corner[1:, :-1], corner[1:, 1:])
+    )
+    triangles = np.concatenate([np.stack([one, right, below], axis=1), np.stack([right, far, below], axis=1)])
+    # Two triangles a cell, each in one colour: a surface would blend classes, and show others along the borders.
+    color = (255 * _pale(grid.classes).reshape(-1, 3)).round().astype(int).tolist()
+    sphere = go.Mesh3d(
+        x=(np.sin(theta) * np.cos(phi)).ravel(), y=(np.sin(theta) * np.sin(phi)).ravel(), z=np.cos(theta).ravel(),
+        **dict(zip("ijk", triangles.T, strict=True)), facecolor=2 * [f"rgb({r},{g},{b})" for r, g, b in color],
+        hoverinfo="skip", lighting={"ambient": 1, "diffuse": 0, "specular": 0, "fresnel": 0},
     )  # fmt: skip
     figure = go.Figure(sphere)
     chosen = np.random.default_rng(seed).permutation(len(points))[:max_points]
-    for name in sorted({str(value) for value in names.iloc[chosen].dropna()} | set(map(str, classes))):
+    for name in sorted({str(value) for value in names.iloc[chosen].dropna()} | set(map(str, np.unique(grid.classes)))):
         own = 1.01 * points[chosen[(names.iloc[chosen] == name).to_numpy()]]
         figure.add_scatter3d(
             x=own[:, 0], y=own[:, 1], z=own[:, 2], name=name, mode="markers",
@@ -288,7 +290,11 @@ def emotion_globe(
     )  # fmt: skip
     hidden = {"visible": False}
     figure.update_layout(
-        title=title or domain, scene={"xaxis": hidden, "yaxis": hidden, "zaxis": hidden, "aspectmode": "data"}
+        title=title or domain,
+        margin={"l": 0, "r": 0, "b": 0, "t": 50},
+        legend={"itemsizing": "constant"},
+        scene={"xaxis": hidden, "yaxis": hidden, "zaxis": hidden, "aspectmode": "data"}
+        | {"camera": {"eye": {"x": 1.05, "y": 1.05, "z": 0.6}}},
     )
     return figure
 
